@@ -1,0 +1,1 @@
+//! Coded pictures to pixels, through a fixed pool of decoders.

@@ -1,0 +1,1 @@
+//! The receiving half: inbox, cases, one page.

@@ -1,0 +1,89 @@
+//! A camera, its sampling and its zones.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flow::{CameraId, ModelId, Polygon, ZoneId};
+use url::Url;
+
+use crate::{Credentials, Rule};
+
+/// One camera, checked.
+#[derive(Debug, Clone)]
+pub struct Camera {
+    /// Unique in the site.
+    pub id: CameraId,
+    /// Name of its class, for example `community`.
+    pub class: Arc<str>,
+    /// What people call it.
+    pub name: Option<Arc<str>>,
+    /// Street and number.
+    pub address: Option<Arc<str>>,
+    /// Code of its grid (网格).
+    pub grid: Option<Arc<str>>,
+    /// Where it stands.
+    pub location: Option<Location>,
+    /// `rtsp://host[:port]/path?query`; never holds a user or password, so it is safe to log.
+    pub url: Url,
+    /// How it wants to be logged in to.
+    pub credentials: Option<Arc<Credentials>>,
+    /// How the media travel.
+    pub transport: Transport,
+    /// How often it is looked at.
+    pub look: Look,
+    /// The model that looks.
+    pub model: ModelId,
+    /// Where something can happen, and what.
+    pub zones: Arc<[Zone]>,
+}
+
+/// A place on the map.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Location {
+    /// Degrees, or metres in a projected system.
+    pub x: f64,
+    /// Degrees, or metres in a projected system.
+    pub y: f64,
+    /// Coordinate reference system: `wgs84`, `gcj02` or `cgcs2000`.
+    pub crs: Arc<str>,
+}
+
+/// How RTP travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Interleaved in the RTSP connection (RFC 2326 section 10.12).
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+/// How often a camera is looked at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Look {
+    /// Which pictures go to the decoder.
+    pub sampling: Sampling,
+    /// No two looks closer than this.
+    pub at_most_every: Duration,
+    /// A camera whose looks are further apart is not being watched; its health says so.
+    pub at_least_every: Duration,
+}
+
+/// Which pictures go to the decoder.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Sampling {
+    /// Random-access pictures only.
+    Keyframes,
+    /// All of them are decoded, this many per second are looked at. > 0.
+    Fps(f32),
+}
+
+/// A part of the picture and what is watched for in it.
+#[derive(Debug, Clone)]
+pub struct Zone {
+    /// Unique in its camera.
+    pub id: ZoneId,
+    /// Where.
+    pub polygon: Polygon,
+    /// What.
+    pub rules: Vec<Arc<Rule>>,
+}

@@ -1,0 +1,84 @@
+//! YAML → a checked [`Fleet`].
+//!
+//! What the user wrote and what the program uses are two things: the files are read into a tree that knows its
+//! places, checked as a whole (every mistake at once, each with file, line, column, key, value and what would be
+//! right), and only a tree without mistakes becomes a [`Fleet`], whose types leave nothing to check later.
+
+mod camera;
+mod card;
+mod rule;
+mod secret;
+
+pub use camera::{Camera, Location, Look, Sampling, Transport, Zone};
+pub use card::{CardError, Channels, Head, ModelCard, Range, Resize, Thresholds};
+pub use rule::{Code, Dwell, Rule, RuleKind, Situation};
+pub use secret::{Credentials, Secret, SecretRef};
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use flow::{ModelId, SituationId};
+
+/// Everything that the configuration says, checked.
+#[derive(Debug, Clone)]
+pub struct Fleet {
+    /// Name of the site, part of every topic.
+    pub site: String,
+    /// Name of this worker, part of its topics.
+    pub worker: String,
+    /// Where the program keeps its state: outbox, evidence, desk database.
+    pub data_dir: PathBuf,
+    /// The broker.
+    pub broker: Broker,
+    /// The desk.
+    pub desk: Desk,
+    /// How the stages are sized.
+    pub node: Node,
+    /// Models by id; the folder that holds `card.yaml`.
+    pub models: BTreeMap<ModelId, PathBuf>,
+    /// Situations by id.
+    pub situations: BTreeMap<SituationId, Arc<Situation>>,
+    /// The cameras, in the order of the files.
+    pub cameras: Vec<Arc<Camera>>,
+    /// SHA-256 of everything read, lower-case hex: events carry it.
+    pub config_hash: String,
+}
+
+/// The MQTT broker.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// User name and password, where the broker asks for them.
+    pub credentials: Option<Credentials>,
+    /// How long a subscriber's missed message stays of interest (MQTT 5 message expiry interval).
+    pub message_expiry: std::time::Duration,
+}
+
+/// The desk.
+#[derive(Debug, Clone)]
+pub struct Desk {
+    /// Where its page is served.
+    pub listen: SocketAddr,
+}
+
+/// How the stages are sized. `0` threads means: choose by the number of cores.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Decoder threads.
+    pub decode_threads: usize,
+    /// Inference sessions, each with one thread.
+    pub infer_sessions: usize,
+    /// Pictures per batch at most.
+    pub max_batch: usize,
+    /// How long the oldest picture of a batch waits at most.
+    pub max_delay: std::time::Duration,
+    /// ONNX Runtime's shared library; where absent, `HUIYAN_ONNXRUNTIME`, then the set-up's own copy.
+    pub onnxruntime: Option<PathBuf>,
+    /// Bytes of evidence pictures kept on disk at most; the oldest go first.
+    pub evidence_max_bytes: u64,
+}

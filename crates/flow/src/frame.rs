@@ -1,0 +1,140 @@
+//! `decode` → `infer`.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::{CameraId, SessionId};
+
+/// Which picture: the same numbers as its access unit.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FrameId {
+    /// Whose.
+    pub camera: CameraId,
+    /// In which session.
+    pub session: SessionId,
+    /// Number of the access unit in the session.
+    pub sequence: u64,
+}
+
+/// A decoded picture. Not `Clone`: pixels are moved from stage to stage.
+#[derive(Debug)]
+pub struct Frame {
+    /// Which.
+    pub id: FrameId,
+    /// When it was captured.
+    pub captured: Timestamp,
+    /// Its pixels.
+    pub pixels: Pixels,
+}
+
+/// Where the pixels are. A picture on an accelerator will be a second variant.
+#[derive(Debug)]
+pub enum Pixels {
+    /// In main memory.
+    Host(HostPicture),
+}
+
+/// One plane of samples, 8 bits each.
+#[derive(Debug)]
+pub struct Plane {
+    /// Rows of `stride` bytes; the last row may end after the picture's width.
+    pub data: Bytes,
+    /// Bytes from one row to the next.
+    pub stride: usize,
+}
+
+/// Which YCbCr matrix (ITU-T H.273 MatrixCoefficients).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Matrix {
+    /// ITU-R BT.601, the usual one up to 576 lines.
+    Bt601,
+    /// ITU-R BT.709.
+    Bt709,
+}
+
+/// Planar YCbCr 4:2:0, 8 bits (`I420`): Y of `width × height`, then Cb and Cr of half of each, rounded up.
+#[derive(Debug)]
+pub struct HostPicture {
+    width: u32,
+    height: u32,
+    planes: [Plane; 3],
+    /// Colour matrix.
+    pub matrix: Matrix,
+    /// Samples span 0..=255 instead of 16..=235.
+    pub full_range: bool,
+}
+
+/// Planes that do not hold the picture they are said to hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PictureError {
+    /// Zero, or beyond 16,384 (H.264 level 6.2 allows up to 16,880 but no camera comes near).
+    #[error("a picture of {0}x{1} is outside 1x1 to 16384x16384")]
+    Size(u32, u32),
+    /// A plane is shorter than its rows.
+    #[error("plane {plane} holds {bytes} bytes; {needed} are needed")]
+    Short {
+        /// 0 for Y, 1 for Cb, 2 for Cr.
+        plane: usize,
+        /// What it holds.
+        bytes: usize,
+        /// What the size asks for.
+        needed: usize,
+    },
+}
+
+impl HostPicture {
+    /// Checks that the planes hold `width × height` pixels, so that later stages can index without doubt.
+    pub fn new(
+        width: u32,
+        height: u32,
+        planes: [Plane; 3],
+        matrix: Matrix,
+        full_range: bool,
+    ) -> Result<Self, PictureError> {
+        if !(1..=16_384).contains(&width) || !(1..=16_384).contains(&height) {
+            return Err(PictureError::Size(width, height));
+        }
+        for (index, plane) in planes.iter().enumerate() {
+            let shift = u32::from(index > 0);
+            let (w, h) = (width.div_ceil(1 << shift) as usize, height.div_ceil(1 << shift) as usize);
+            let needed = plane.stride * (h - 1) + w;
+            if plane.stride < w || plane.data.len() < needed {
+                return Err(PictureError::Short { plane: index, bytes: plane.data.len(), needed });
+            }
+        }
+        Ok(Self { width, height, planes, matrix, full_range })
+    }
+
+    /// Pixels per row.
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// Rows.
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// Y, Cb, Cr.
+    pub fn planes(&self) -> &[Plane; 3] {
+        &self.planes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plane(bytes: usize, stride: usize) -> Plane {
+        Plane { data: Bytes::from(vec![0; bytes]), stride }
+    }
+
+    #[test]
+    fn a_picture_holds_what_it_says() {
+        let make =
+            |y, c| HostPicture::new(5, 3, [plane(y, 5), plane(c, 3), plane(c, 3)], Matrix::Bt601, false);
+        assert!(make(15, 6).is_ok());
+        assert_eq!(make(14, 6).unwrap_err(), PictureError::Short { plane: 0, bytes: 14, needed: 15 });
+        assert_eq!(make(15, 5).unwrap_err(), PictureError::Short { plane: 1, bytes: 5, needed: 6 });
+    }
+}

@@ -1,0 +1,1 @@
+//! Frames to detections: batches across cameras, runs the model, decodes its tensors.

@@ -1,0 +1,1 @@
+//! Keeps one RTSP session per camera alive.

@@ -1,0 +1,1 @@
+//! Events to MQTT, at least once; owns the wire format.

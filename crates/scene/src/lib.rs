@@ -1,0 +1,1 @@
+//! One camera's tracks, rules and situations: a pure state machine.
