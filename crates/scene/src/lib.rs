@@ -1,1 +1,18 @@
-//! One camera's tracks, rules and situations: a pure state machine.
+//! One camera's tracks, rules and situations: [`Detections`](flow::Detections) in time order in, [`Event`](flow::Event)s out.
+//!
+//! A pure state machine: it reads no clock, does no I/O and draws no random numbers, so that a recording
+//! replayed gives the same events, ids included. It runs on capture times at 0.2 to 25 looks per second, over gaps
+//! and reconnects.
+//!
+//! - [`Tracker`] follows things from look to look and knows since when each has been standing still.
+//! - [`Scene`] holds the rules against the tracks and carries each situation through `began → updated → ended`.
+//!
+//! `ended` needs positive evidence: looks on which the place was in view and the thing was not there. A lost
+//! stream, or a bus that stands in front, ends nothing.
+
+mod scene;
+mod situation;
+mod tracker;
+
+pub use scene::Scene;
+pub use tracker::{Presence, Track, Tracker};

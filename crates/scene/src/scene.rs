@@ -1,0 +1,335 @@
+//! One camera: its tracker, its rules, its open situations.
+
+use std::sync::Arc;
+
+use fleet::{Camera, Dwell, Rule, RuleKind, Zone};
+use flow::{CameraId, Detections, Event, NormPoint, SituationKey};
+
+use crate::situation::Situation;
+use crate::tracker::{Presence, Track, Tracker};
+
+/// Two tracks that overlap more than this are one thing: a second box on it opens no second situation.
+const SAME_THING_IOU: f32 = 0.4;
+/// A thing must have been seen on this share of the clear looks while it stood there.
+const MIN_SEEN_SHARE: f32 = 0.5;
+/// ... and on at least this many looks, whatever the time between them.
+const MIN_HITS: u32 = 2;
+
+/// The state of one camera.
+#[derive(Debug)]
+pub struct Scene {
+    camera: CameraId,
+    tracker: Tracker,
+    watches: Vec<Watch>,
+}
+
+/// One rule in one zone, with what it has found.
+#[derive(Debug)]
+struct Watch {
+    zone: Arc<[Zone]>,
+    zone_index: usize,
+    rule: Arc<Rule>,
+    open: Vec<Situation>,
+}
+
+impl Scene {
+    /// An empty scene for `camera`, with nothing seen yet.
+    pub fn new(camera: &Camera) -> Self {
+        let rules = || camera.zones.iter().flat_map(|zone| &zone.rules);
+        let start_score = rules().map(|rule| rule.min_score).fold(1.0, f32::min);
+        let drift = rules().map(|rule| dwell(rule).drift).fold(f32::INFINITY, f32::min);
+        let watches = camera.zones.iter().enumerate().flat_map(|(zone_index, zone)| {
+            let all = camera.zones.clone();
+            zone.rules.iter().map(move |rule| Watch {
+                zone: all.clone(),
+                zone_index,
+                rule: rule.clone(),
+                open: Vec::new(),
+            })
+        });
+        // Three looks missed in a row are a gap; before that it is a slow camera.
+        let max_gap = camera.look.at_least_every * 3;
+        let drift = if drift.is_finite() { drift } else { 0.25 };
+        Self {
+            camera: camera.id.clone(),
+            tracker: Tracker::new(max_gap, drift, start_score),
+            watches: watches.collect(),
+        }
+    }
+
+    /// Takes one look of this camera and says what it means: events in the order in which they should be sent.
+    /// Looks that are not later than the one before are ignored.
+    pub fn look(&mut self, look: &Detections) -> Vec<Event> {
+        debug_assert_eq!(look.frame.camera, self.camera, "a look of another camera");
+        if !self.tracker.look(&look.list, look.captured) {
+            return Vec::new();
+        }
+        let tracks = self.tracker.tracks();
+        let mut events = Vec::new();
+        for watch in &mut self.watches {
+            watch.follow(tracks, look, &mut events);
+        }
+        for watch in &mut self.watches {
+            watch.begin(&self.camera, tracks, look, &mut events);
+        }
+        let watches = &self.watches;
+        self.tracker.forget(|track| watches.iter().any(|w| w.open.iter().any(|s| s.track == track.id)));
+        events
+    }
+
+    /// How many situations are open.
+    pub fn open(&self) -> usize {
+        self.watches.iter().map(|watch| watch.open.len()).sum()
+    }
+
+    /// The things followed, for drawing.
+    pub fn tracks(&self) -> &[Track] {
+        self.tracker.tracks()
+    }
+}
+
+impl Watch {
+    fn zone(&self) -> &Zone {
+        &self.zone[self.zone_index]
+    }
+
+    /// Carries the open situations on.
+    fn follow(&mut self, tracks: &[Track], look: &Detections, events: &mut Vec<Event>) {
+        let rule = &self.rule;
+        self.open.retain_mut(|situation| {
+            let track = tracks.iter().find(|track| track.id == situation.track);
+            let event = situation.look(rule, track, look);
+            let ended = event.as_ref().is_some_and(|e| matches!(e.phase, flow::Phase::Ended { .. }));
+            events.extend(event);
+            !ended
+        });
+    }
+
+    /// Opens a situation for every track of which the rule now holds.
+    fn begin(&mut self, camera: &CameraId, tracks: &[Track], look: &Detections, events: &mut Vec<Event>) {
+        for track in tracks {
+            if self.known(track, tracks) || !self.holds(track, look.captured) {
+                continue;
+            }
+            let key = SituationKey {
+                camera: camera.clone(),
+                zone: self.zone().id.clone(),
+                situation: self.rule.situation.clone(),
+            };
+            let (situation, event) = Situation::begin(key, &self.rule, track, look);
+            self.open.push(situation);
+            events.push(event);
+        }
+    }
+
+    /// Whether `track`, or one that is the same thing, already has a situation here.
+    fn known(&self, track: &Track, tracks: &[Track]) -> bool {
+        self.open.iter().any(|situation| {
+            situation.track == track.id
+                || tracks
+                    .iter()
+                    .find(|other| other.id == situation.track)
+                    .is_some_and(|other| other.place().iou(&track.place()) > SAME_THING_IOU)
+        })
+    }
+
+    fn holds(&self, track: &Track, now: flow::Timestamp) -> bool {
+        let condition = dwell(&self.rule);
+        condition.classes.contains(&track.class)
+            && track.presence == Presence::Seen
+            && !track.in_doubt()
+            && track.stood_for(now) >= condition.at_least
+            && track.hits() >= MIN_HITS
+            && track.seen_share() >= MIN_SEEN_SHARE
+            && track.mean_score() >= self.rule.min_score
+            && self.zone().polygon.contains(foot(track))
+    }
+}
+
+/// Where a thing stands. Just above the bottom edge of its box, so that a thing cut off by the picture's
+/// lower edge is still inside a zone that reaches down to it.
+fn foot(track: &Track) -> NormPoint {
+    let foot = track.place().foot();
+    NormPoint { y: foot.y - 1e-4, ..foot }
+}
+
+fn dwell(rule: &Rule) -> &Dwell {
+    match &rule.kind {
+        RuleKind::Dwell(dwell) => dwell,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use fleet::{Look, Sampling, Transport};
+    use flow::{
+        ClassName, Detection, FrameId, ModelId, NormBox, Phase, Polygon, Score, SessionId, SituationId,
+        Timestamp, ZoneId,
+    };
+
+    use super::*;
+
+    /// A camera with one zone, its right half, in which a car may stand for 10 s.
+    fn camera() -> Camera {
+        let rule = Rule {
+            situation: SituationId::new("illegal_parking").unwrap(),
+            kind: RuleKind::Dwell(Dwell {
+                classes: vec![ClassName::new("car")],
+                at_least: Duration::from_secs(10),
+                drift: 0.25,
+            }),
+            min_score: 0.4,
+            update_every: Duration::from_secs(20),
+            end_after: Duration::from_secs(4),
+        };
+        let corner = |x, y| NormPoint { x, y };
+        let right = vec![corner(0.5, 0.0), corner(1.0, 0.0), corner(1.0, 1.0), corner(0.5, 1.0)];
+        Camera {
+            id: CameraId::new("cam").unwrap(),
+            class: "community".into(),
+            name: None,
+            address: None,
+            grid: None,
+            location: None,
+            url: "rtsp://127.0.0.1/".parse().unwrap(),
+            credentials: None,
+            transport: Transport::Tcp,
+            look: Look {
+                sampling: Sampling::Keyframes,
+                at_most_every: Duration::from_secs(1),
+                at_least_every: Duration::from_secs(10),
+            },
+            model: ModelId::new("m").unwrap(),
+            zones: Arc::new([Zone {
+                id: ZoneId::new("right").unwrap(),
+                polygon: Polygon::new(right).unwrap(),
+                rules: vec![Arc::new(rule)],
+            }]),
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + second).unwrap()
+    }
+
+    fn thing(class: &str, x: f32) -> Detection {
+        Detection {
+            class: ClassName::new(class),
+            score: Score::new(0.8).unwrap(),
+            bbox: NormBox::new(x, 0.5, x + 0.2, 0.7).unwrap(),
+        }
+    }
+
+    fn look(second: i64, session: SessionId, list: Vec<Detection>) -> Detections {
+        let camera = CameraId::new("cam").unwrap();
+        let frame = FrameId { camera, session, sequence: second as u64 };
+        Detections { frame, captured: at(second), model: ModelId::new("m").unwrap(), list }
+    }
+
+    /// Runs `what(second)` at one look per 2 s; the events with the second at which each came.
+    fn run(
+        scene: &mut Scene,
+        seconds: std::ops::Range<i64>,
+        what: impl Fn(i64) -> Vec<Detection>,
+    ) -> Vec<(i64, Event)> {
+        let session = SessionId::next();
+        let looks = seconds.step_by(2);
+        looks.flat_map(|s| scene.look(&look(s, session, what(s))).into_iter().map(move |e| (s, e))).collect()
+    }
+
+    #[test]
+    fn a_parked_car_begins_is_updated_and_ends() {
+        let mut scene = Scene::new(&camera());
+        let events =
+            run(&mut scene, 0..80, |s| if (6..50).contains(&s) { vec![thing("car", 0.6)] } else { vec![] });
+        let story: Vec<_> = events.iter().map(|(s, e)| (*s, e.phase, e.sequence)).collect();
+        assert_eq!(
+            story,
+            [(16, Phase::Began, 0), (36, Phase::Updated, 1), (54, Phase::Ended { at: at(50) }, 2),]
+        );
+        assert!(
+            events.iter().all(|(_, e)| e.id == events[0].1.id && e.first_seen == at(6) && e.began == at(16))
+        );
+        assert_eq!(events[2].1.last_seen, at(48));
+        assert_eq!(scene.open(), 0);
+    }
+
+    #[test]
+    fn a_replay_gives_the_same_events() {
+        let parked = |s: i64| if (6..50).contains(&s) { vec![thing("car", 0.6)] } else { vec![] };
+        let ids = |events: Vec<(i64, Event)>| events.into_iter().map(|(_, e)| e.id).collect::<Vec<_>>();
+        let first = ids(run(&mut Scene::new(&camera()), 0..80, parked));
+        assert_eq!(first, ids(run(&mut Scene::new(&camera()), 0..80, parked)));
+        assert_eq!(first.len(), 3);
+    }
+
+    #[test]
+    fn passing_traffic_the_wrong_class_and_the_wrong_zone_are_nothing() {
+        let mut scene = Scene::new(&camera());
+        let events = run(&mut scene, 0..200, |s| {
+            let passing = 0.1 + 0.08 * ((s / 2) % 8) as f32;
+            vec![thing("car", passing), thing("person", 0.7), thing("car", 0.05)]
+        });
+        assert_eq!(events, []);
+    }
+
+    #[test]
+    fn a_lost_stream_ends_nothing_and_a_new_session_goes_on() {
+        let mut scene = Scene::new(&camera());
+        let parked = |_| vec![thing("car", 0.6)];
+        assert_eq!(run(&mut scene, 0..14, parked).len(), 1);
+        // Ten minutes without a picture, then another session shows the same car.
+        let events = run(&mut scene, 614..620, parked);
+        assert_eq!(events.iter().map(|(s, e)| (*s, e.phase)).collect::<Vec<_>>(), [(614, Phase::Updated)]);
+        assert_eq!(scene.open(), 1);
+    }
+
+    #[test]
+    fn what_stands_in_front_ends_nothing() {
+        let mut scene = Scene::new(&camera());
+        let bus = || Detection { bbox: NormBox::new(0.5, 0.3, 1.0, 0.9).unwrap(), ..thing("bus", 0.0) };
+        let events =
+            run(
+                &mut scene,
+                0..60,
+                |s| if (20..40).contains(&s) { vec![bus()] } else { vec![thing("car", 0.6)] },
+            );
+        let phases: Vec<_> = events.iter().map(|(_, e)| e.phase).collect();
+        assert!(!phases.iter().any(|p| matches!(p, Phase::Ended { .. })), "{phases:?}");
+        assert_eq!(phases[0], Phase::Began);
+        assert_eq!(scene.open(), 1);
+    }
+
+    #[test]
+    fn a_car_that_drives_off_in_view_ends_where_it_stood() {
+        let mut scene = Scene::new(&camera());
+        let events = run(&mut scene, 0..60, |s| {
+            if s < 30 {
+                vec![thing("car", 0.6)]
+            } else {
+                vec![thing("car", 0.6 - 0.02 * (s - 28) as f32 % 0.6)]
+            }
+        });
+        let ended = events.iter().find(|(_, e)| matches!(e.phase, Phase::Ended { .. })).expect("it ended");
+        assert!((32..=42).contains(&ended.0), "ended at {}", ended.0);
+    }
+
+    #[test]
+    fn a_second_box_on_the_same_thing_is_one_situation_and_a_second_thing_is_two() {
+        let twice = |_| vec![thing("car", 0.6), thing("car", 0.66)];
+        assert_eq!(run(&mut Scene::new(&camera()), 0..20, twice).len(), 1);
+        let two = |_| vec![thing("car", 0.5), thing("car", 0.78)];
+        let events = run(&mut Scene::new(&camera()), 0..20, two);
+        assert_eq!(events.len(), 2);
+        assert_ne!(events[0].1.id, events[1].1.id);
+    }
+
+    #[test]
+    fn flicker_is_not_dwelling() {
+        let mut scene = Scene::new(&camera());
+        let events = run(&mut scene, 0..60, |s| if s % 6 == 0 { vec![thing("car", 0.6)] } else { vec![] });
+        assert_eq!(events, []);
+    }
+}

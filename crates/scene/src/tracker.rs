@@ -1,0 +1,400 @@
+//! Following things from look to look.
+//!
+//! At one look every two seconds a walking person has left its own box long before the next look, so no motion
+//! model can be trusted; what stands still is found again by overlap alone, and that is what the rules ask
+//! about. Association is in two stages, as in ByteTrack (arXiv:2110.06864): confident detections first, then the
+//! weak ones, which may keep a track alive but never start one.
+
+use std::time::Duration;
+
+use flow::{ClassName, Detection, NormBox, Score, Timestamp};
+
+/// Detections below this share of overlap with a track are something else (same class).
+const SAME_CLASS_IOU: f32 = 0.3;
+/// The same for a detection of another class: models change their mind about a thing that stands still.
+const OTHER_CLASS_IOU: f32 = 0.6;
+/// A box that covers this share of where a thing stood, and stands nearer to the camera, hides it.
+const HIDDEN_SHARE: f32 = 0.5;
+/// A moving thing that was not found again on this many looks is forgotten.
+const FORGET_AFTER_LOOKS: u32 = 3;
+/// More things than this in one picture are not followed: bounds memory and time.
+const MAX_TRACKS: usize = 512;
+
+/// What the newest look said about a track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It was seen.
+    Seen,
+    /// Something nearer to the camera covers its place: the look says nothing.
+    Hidden,
+    /// Its place was in view and it was not there, for the first time at `since`.
+    Missing {
+        /// The first clear look without it.
+        since: Timestamp,
+        /// How many clear looks without it, in a row.
+        looks: u32,
+    },
+}
+
+/// One thing, followed.
+#[derive(Debug, Clone)]
+pub struct Track {
+    /// Unique in its tracker.
+    pub id: u64,
+    /// What it was last taken for.
+    pub class: ClassName,
+    /// Where it was last seen.
+    pub bbox: NormBox,
+    /// How sure the model was then.
+    pub score: Score,
+    /// First look at which it was seen.
+    pub first_seen: Timestamp,
+    /// Last look at which it was seen.
+    pub last_seen: Timestamp,
+    /// What the newest look said.
+    pub presence: Presence,
+    stand: Stand,
+    /// Seen once away from where it stood: moved, or a bad box? The next look decides.
+    strayed: Option<(NormBox, Timestamp)>,
+}
+
+/// A thing standing in one place.
+#[derive(Debug, Clone, Copy)]
+struct Stand {
+    at: NormBox,
+    since: Timestamp,
+    /// Of the time since then, how long nobody looked.
+    unwatched: Duration,
+    /// Clear looks since then.
+    looks: u32,
+    /// Looks at which it was seen.
+    hits: u32,
+    score_sum: f32,
+}
+
+impl Stand {
+    fn new(at: NormBox, since: Timestamp) -> Self {
+        Self { at, since, unwatched: Duration::ZERO, looks: 0, hits: 0, score_sum: 0.0 }
+    }
+
+    fn hit(&mut self, score: Score) {
+        self.looks += 1;
+        self.hits += 1;
+        self.score_sum += score.get();
+    }
+}
+
+impl Track {
+    /// Since when it has been standing where it is.
+    pub fn still_since(&self) -> Timestamp {
+        self.stand.since
+    }
+
+    /// How long it was watched standing where it is, up to `now`.
+    pub fn stood_for(&self, now: Timestamp) -> Duration {
+        now.duration_since(self.stand.since).unsigned_abs().saturating_sub(self.stand.unwatched)
+    }
+
+    /// Where it has been standing.
+    pub fn place(&self) -> NormBox {
+        self.stand.at
+    }
+
+    /// Share of the clear looks, since it stands there, on which it was seen: 0..=1.
+    pub fn seen_share(&self) -> f32 {
+        self.stand.hits as f32 / self.stand.looks.max(1) as f32
+    }
+
+    /// On how many looks it was seen standing there.
+    pub fn hits(&self) -> u32 {
+        self.stand.hits
+    }
+
+    /// Mean score while it has been standing there: 0..=1.
+    pub fn mean_score(&self) -> f32 {
+        self.stand.score_sum / self.stand.hits.max(1) as f32
+    }
+
+    /// Last seen away from its place, and the next look has yet to say whether it moved.
+    pub fn in_doubt(&self) -> bool {
+        self.strayed.is_some()
+    }
+
+    fn see(&mut self, detection: &Detection, now: Timestamp, drift: f32) {
+        self.presence = Presence::Seen;
+        self.class = detection.class.clone();
+        self.bbox = detection.bbox;
+        self.score = detection.score;
+        self.last_seen = now;
+        if stays(&self.stand.at, &detection.bbox, drift) {
+            self.strayed = None;
+        } else if let Some((at, since)) = self.strayed.take() {
+            // Twice in a row away from its place: it moved, at the first of the two. Where the two agree it
+            // stands there now; where they do not, it is still moving.
+            let start = if stays(&at, &detection.bbox, drift) { (at, since) } else { (detection.bbox, now) };
+            self.stand = Stand::new(start.0, start.1);
+        } else {
+            self.strayed = Some((detection.bbox, now));
+        }
+        self.stand.hit(detection.score);
+    }
+
+    fn miss(&mut self, now: Timestamp, hidden: bool) {
+        if hidden {
+            self.presence = Presence::Hidden;
+            return;
+        }
+        self.stand.looks += 1;
+        self.presence = match self.presence {
+            Presence::Missing { since, looks } => Presence::Missing { since, looks: looks + 1 },
+            Presence::Seen | Presence::Hidden => Presence::Missing { since: now, looks: 1 },
+        };
+    }
+}
+
+/// Whether a thing at `now` still stands where it stood: its middle moved by less than `drift` of its
+/// diagonal, or the boxes still cover each other (a half-hidden thing has its middle elsewhere).
+fn stays(stood: &NormBox, now: &NormBox, drift: f32) -> bool {
+    let (a, b) = (stood.centre(), now.centre());
+    let moved = (a.x - b.x).hypot(a.y - b.y);
+    moved <= drift * stood.width().hypot(stood.height()) || stood.iou(now) >= 0.6
+}
+
+/// Follows the things in front of one camera.
+#[derive(Debug)]
+pub struct Tracker {
+    tracks: Vec<Track>,
+    next_id: u64,
+    last_look: Option<Timestamp>,
+    /// A stretch without looks longer than this does not count as standing still.
+    max_gap: Duration,
+    /// A thing stands still while its middle moves by less than this share of its diagonal.
+    drift: f32,
+    /// Weaker detections start no track.
+    start_score: f32,
+}
+
+impl Tracker {
+    /// `max_gap`: a stretch without looks longer than this does not count as standing still. `drift`: share of its
+    /// diagonal by which a still thing may move. `start_score`: weaker detections start no track.
+    pub fn new(max_gap: Duration, drift: f32, start_score: f32) -> Self {
+        Self { tracks: Vec::new(), next_id: 1, last_look: None, max_gap, drift, start_score }
+    }
+
+    /// The things followed.
+    pub fn tracks(&self) -> &[Track] {
+        &self.tracks
+    }
+
+    /// Takes the detections of one look. A look that is not later than the one before is ignored: `false`.
+    pub fn look(&mut self, detections: &[Detection], now: Timestamp) -> bool {
+        if self.last_look.is_some_and(|last| now <= last) {
+            return false;
+        }
+        self.bridge_gap(now);
+        self.last_look = Some(now);
+
+        let mut free: Vec<&Detection> = detections.iter().collect();
+        let mut unseen: Vec<usize> = (0..self.tracks.len()).collect();
+        let start = self.start_score;
+        for strong in [true, false] {
+            let (mut stage, rest): (Vec<_>, Vec<_>) =
+                free.into_iter().partition(|d| (d.score.get() >= start) == strong);
+            self.associate(&mut stage, &mut unseen, now);
+            free = stage.into_iter().chain(rest).collect();
+        }
+        for index in unseen {
+            let hidden = detections.iter().any(|d| hides(d, &self.tracks[index]));
+            self.tracks[index].miss(now, hidden);
+        }
+        for detection in free.into_iter().filter(|d| d.score.get() >= start) {
+            self.start(detection, now);
+        }
+        true
+    }
+
+    /// Forgets what has gone, except what `keep` says is still needed.
+    pub fn forget(&mut self, keep: impl Fn(&Track) -> bool) {
+        self.tracks.retain(|track| match track.presence {
+            Presence::Missing { looks, .. } => {
+                keep(track) || looks < FORGET_AFTER_LOOKS.max(track.hits().min(10))
+            }
+            Presence::Seen | Presence::Hidden => true,
+        });
+    }
+
+    /// Matches each track in `unseen` with the detection that overlaps it most, best pair first; what matched
+    /// leaves both lists.
+    fn associate(&mut self, free: &mut Vec<&Detection>, unseen: &mut Vec<usize>, now: Timestamp) {
+        let mut pairs = Vec::new();
+        for &index in unseen.iter() {
+            let track = &self.tracks[index];
+            for (at, detection) in free.iter().enumerate() {
+                let overlap = track.bbox.iou(&detection.bbox).max(track.stand.at.iou(&detection.bbox));
+                let needed = if track.class == detection.class { SAME_CLASS_IOU } else { OTHER_CLASS_IOU };
+                if overlap >= needed {
+                    pairs.push((overlap, index, at));
+                }
+            }
+        }
+        pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut taken = vec![false; free.len()];
+        for (_, index, at) in pairs {
+            if !taken[at]
+                && let Some(position) = unseen.iter().position(|&u| u == index)
+            {
+                taken[at] = true;
+                unseen.swap_remove(position);
+                self.tracks[index].see(free[at], now, self.drift);
+            }
+        }
+        let mut at = 0;
+        free.retain(|_| {
+            at += 1;
+            !taken[at - 1]
+        });
+    }
+
+    fn start(&mut self, detection: &Detection, now: Timestamp) {
+        if self.tracks.len() >= MAX_TRACKS {
+            return;
+        }
+        let mut stand = Stand::new(detection.bbox, now);
+        stand.hit(detection.score);
+        self.tracks.push(Track {
+            id: self.next_id,
+            class: detection.class.clone(),
+            bbox: detection.bbox,
+            score: detection.score,
+            first_seen: now,
+            last_seen: now,
+            presence: Presence::Seen,
+            stand,
+            strayed: None,
+        });
+        self.next_id += 1;
+    }
+
+    /// Nobody looked for a while: that time proves nothing about what stood there.
+    fn bridge_gap(&mut self, now: Timestamp) {
+        let Some(last) = self.last_look else { return };
+        let gap = now.duration_since(last).unsigned_abs();
+        if let Some(excess) = gap.checked_sub(self.max_gap).filter(|excess| !excess.is_zero()) {
+            for track in &mut self.tracks {
+                track.stand.unwatched += excess;
+            }
+        }
+    }
+}
+
+/// Whether `detection` stands in front of where `track` was: it covers the place and its foot is lower in the
+/// picture, so nearer to the camera.
+fn hides(detection: &Detection, track: &Track) -> bool {
+    let place = &track.stand.at;
+    detection.bbox.y1() > place.y1() + 0.02
+        && detection.bbox.intersection(place) >= HIDDEN_SHARE * place.area()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + second).unwrap()
+    }
+
+    fn thing(class: &str, score: f32, x: f32, y: f32) -> Detection {
+        Detection {
+            class: ClassName::new(class),
+            score: Score::new(score).unwrap(),
+            bbox: NormBox::new(x, y, x + 0.2, y + 0.1).unwrap(),
+        }
+    }
+
+    fn tracker() -> Tracker {
+        Tracker::new(Duration::from_secs(10), 0.25, 0.4)
+    }
+
+    #[test]
+    fn a_still_thing_keeps_its_number_over_class_changes_and_weak_looks() {
+        let mut t = tracker();
+        for (second, seen) in [
+            (0, thing("car", 0.8, 0.3, 0.5)),
+            (2, thing("truck", 0.7, 0.305, 0.5)),
+            (4, thing("car", 0.2, 0.3, 0.502)),
+            (6, thing("car", 0.9, 0.3, 0.5)),
+        ] {
+            assert!(t.look(&[seen], at(second)));
+        }
+        assert_eq!(t.tracks().len(), 1);
+        assert_eq!(t.tracks()[0].still_since(), at(0));
+        assert_eq!(t.tracks()[0].hits(), 4);
+    }
+
+    #[test]
+    fn weak_detections_start_nothing_and_old_looks_are_ignored() {
+        let mut t = tracker();
+        assert!(t.look(&[thing("car", 0.39, 0.3, 0.5)], at(0)));
+        assert!(t.tracks().is_empty());
+        assert!(!t.look(&[thing("car", 0.9, 0.3, 0.5)], at(0)));
+        assert!(t.tracks().is_empty());
+    }
+
+    #[test]
+    fn one_bad_box_does_not_restart_the_clock_but_moving_does() {
+        let mut t = tracker();
+        t.look(&[thing("car", 0.8, 0.3, 0.5)], at(0));
+        t.look(&[thing("car", 0.8, 0.38, 0.5)], at(2));
+        assert!(t.tracks()[0].in_doubt());
+        t.look(&[thing("car", 0.8, 0.3, 0.5)], at(4));
+        assert_eq!(t.tracks()[0].still_since(), at(0));
+        t.look(&[thing("car", 0.8, 0.38, 0.5)], at(6));
+        t.look(&[thing("car", 0.8, 0.385, 0.5)], at(8));
+        assert_eq!(t.tracks().len(), 1);
+        assert_eq!(t.tracks()[0].still_since(), at(6), "it moved at the first of the two looks that agree");
+    }
+
+    #[test]
+    fn a_gap_without_looks_is_not_standing_still() {
+        let mut t = tracker();
+        t.look(&[thing("car", 0.8, 0.3, 0.5)], at(0));
+        t.look(&[thing("car", 0.8, 0.3, 0.5)], at(2));
+        t.look(&[thing("car", 0.8, 0.3, 0.5)], at(602));
+        let stood = t.tracks()[0].stood_for(at(602));
+        assert_eq!(stood.as_secs(), 12, "2 s seen, and of 600 s unseen the 10 s that are allowed");
+        assert_eq!(t.tracks()[0].still_since(), at(0));
+    }
+
+    #[test]
+    fn what_stands_in_front_hides_and_an_empty_place_is_missing() {
+        let mut t = tracker();
+        t.look(&[thing("car", 0.8, 0.3, 0.5)], at(0));
+        let bus =
+            Detection { bbox: NormBox::new(0.2, 0.3, 0.7, 0.8).unwrap(), ..thing("bus", 0.9, 0.0, 0.0) };
+        t.look(&[bus], at(2));
+        assert_eq!(t.tracks()[0].presence, Presence::Hidden);
+        t.look(&[], at(4));
+        t.look(&[], at(6));
+        assert_eq!(t.tracks()[0].presence, Presence::Missing { since: at(4), looks: 2 });
+        t.look(&[], at(8));
+        t.forget(|_| false);
+        assert!(t.tracks().is_empty());
+    }
+
+    #[test]
+    fn crowds_are_bounded() {
+        let mut t = tracker();
+        let crowd: Vec<_> = (0..2000)
+            .map(|i| {
+                let (x, y) = ((i % 50) as f32 * 0.016, (i / 50) as f32 * 0.02);
+                Detection {
+                    bbox: NormBox::new(x, y, x + 0.015, y + 0.019).unwrap(),
+                    ..thing("person", 0.9, 0.0, 0.0)
+                }
+            })
+            .collect();
+        t.look(&crowd, at(0));
+        t.look(&crowd, at(1));
+        assert_eq!(t.tracks().len(), MAX_TRACKS);
+    }
+}
