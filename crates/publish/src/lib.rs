@@ -1,1 +1,31 @@
-//! Events to MQTT, at least once; owns the wire format.
+//! Events to MQTT 5, at least once; owns the wire format.
+//!
+//! ```text
+//! Event + picture -> evidence (blurred JPEG) -> outbox (SQLite, one transaction) -> link (QoS 1) ==> broker
+//!                                                       ^--------- PUBACK deletes the row ----------'
+//! ```
+//!
+//! [`Publisher::submit`] returns once the event is on disk. From there a background task carries it to the broker,
+//! over as many connections, broker restarts and process restarts as it takes; a message may therefore arrive
+//! twice, always with the same CloudEvents id, and the receiver keeps the first (the desk shows how).
+//!
+//! What is on the wire, and in which topic, is described by the types of [`wire`]; the files in `testdata/` are
+//! the same as examples for integrators, and the tests hold the two together.
+
+mod evidence;
+mod link;
+mod message;
+mod outbox;
+mod publisher;
+pub mod wire;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use evidence::{Blur, EvidenceError, Jpeg};
+pub use link::backoff;
+pub use outbox::{Depth, Outbox, OutboxError};
+pub use publisher::{Link, Options, Publisher, StartError, State, SubmitError, Submitted};
+pub use wire::ModelInfo;

@@ -1,0 +1,369 @@
+//! The face of the crate: submit here, and it will arrive.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use flow::{CameraId, Detection, Event, Flow, Frame, Timestamp};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::evidence::{Blur, Jpeg};
+use crate::link;
+use crate::message::Speaker;
+use crate::outbox::{Depth, Outbox, OutboxError, Push, Pushed};
+use crate::wire::{Evidence, HealthMessage, ModelInfo, PhaseName, Role, Topic};
+
+/// What a publisher needs to know.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Name of the site, part of every topic.
+    pub site: String,
+    /// Name of this worker, part of its client id: two workers of a site need two names.
+    pub worker: String,
+    /// The broker.
+    pub broker: fleet::Broker,
+    /// Where outbox and evidence are kept.
+    pub data_dir: PathBuf,
+    /// Bytes of evidence kept on disk at most.
+    pub evidence_max_bytes: u64,
+    /// SHA-256 of the configuration.
+    pub config_hash: String,
+    /// What is made unrecognisable in evidence.
+    pub blur: Blur,
+}
+
+impl Options {
+    /// As the fleet says; persons are blurred.
+    pub fn from_fleet(fleet: &fleet::Fleet) -> Self {
+        Self {
+            site: fleet.site.clone(),
+            worker: fleet.worker.clone(),
+            broker: fleet.broker.clone(),
+            data_dir: fleet.data_dir.clone(),
+            evidence_max_bytes: fleet.node.evidence_max_bytes,
+            config_hash: fleet.config_hash.clone(),
+            blur: Blur::default(),
+        }
+    }
+}
+
+/// A publisher that cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Site or worker cannot be a level of a topic.
+    #[error("{what} {name:?} {source}")]
+    Name {
+        /// `site` or `worker`.
+        what: &'static str,
+        /// As given.
+        name: String,
+        /// What is wrong with it.
+        source: flow::IdError,
+    },
+    /// The outbox does not open.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
+}
+
+/// An event that was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// Camera or situation are not those of the event.
+    #[error("event {event} is about {expected}, but {found} was given with it")]
+    Mismatch {
+        /// Which event.
+        event: flow::EventId,
+        /// What its key says.
+        expected: String,
+        /// What was given.
+        found: String,
+    },
+    /// It could not be written as JSON.
+    #[error("event {event}: {source}")]
+    Json {
+        /// Which event.
+        event: flow::EventId,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The disk.
+    #[error("event {event} is not stored: {source}")]
+    Outbox {
+        /// Which event.
+        event: flow::EventId,
+        /// Why.
+        source: OutboxError,
+    },
+}
+
+/// An event that is on disk and will arrive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submitted {
+    /// Its evidence picture, where there is one.
+    pub evidence_path: Option<PathBuf>,
+    /// It was there already; nothing was stored again.
+    pub duplicate: bool,
+}
+
+/// The connection to the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Link {
+    /// Not yet, or not any more.
+    Down {
+        /// Since when.
+        since: Timestamp,
+        /// Why; empty before the first try has failed.
+        error: String,
+    },
+    /// It stands.
+    Up {
+        /// Since when.
+        since: Timestamp,
+    },
+}
+
+/// How the publisher is doing.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// The connection.
+    pub link: Link,
+    /// What waits.
+    pub outbox: Depth,
+    /// Events: submitted (and found waiting at start), acknowledged by the broker, dropped as duplicates. What is
+    /// inside waits on disk.
+    pub events: Flow,
+    /// Evidence pictures, likewise; dropped to keep to the disk bound, replaced by a newer one, or lost.
+    pub evidence: Flow,
+    /// Messages that the broker refused, by its reason; they are kept and tried again.
+    pub refused: Vec<(String, u64)>,
+}
+
+/// Carries events to the broker. Dropping it says goodbye in the background; what waits stays on disk.
+#[derive(Debug)]
+pub struct Publisher {
+    outbox: Arc<Outbox>,
+    shared: Arc<Shared>,
+    speaker: Speaker,
+    blur: Blur,
+    task: Mutex<Option<JoinHandle<()>>>,
+    stop: CancellationToken,
+    _stop_when_dropped: DropGuard,
+}
+
+/// What the publisher and its background task both see.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    state: Mutex<SharedState>,
+    /// Something is to be sent.
+    pub wake: Notify,
+}
+
+#[derive(Debug)]
+pub(crate) struct SharedState {
+    pub link: Link,
+    pub refused: BTreeMap<String, u64>,
+    /// The latest word about each camera.
+    pub health: HashMap<CameraId, HealthMessage>,
+    /// Cameras whose latest word is not yet at the broker.
+    pub health_due: BTreeSet<CameraId>,
+}
+
+impl Shared {
+    fn new() -> Self {
+        Self {
+            state: Mutex::new(SharedState {
+                link: Link::Down { since: Timestamp::now(), error: String::new() },
+                refused: BTreeMap::new(),
+                health: HashMap::new(),
+                health_due: BTreeSet::new(),
+            }),
+            wake: Notify::new(),
+        }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, SharedState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Publisher {
+    /// Opens the outbox and starts the background task on `handle`. Does not wait for the broker.
+    pub fn start(options: Options, handle: &tokio::runtime::Handle) -> Result<Self, StartError> {
+        for (what, name) in [("site", &options.site), ("worker", &options.worker)] {
+            Topic::check_level(name).map_err(|source| StartError::Name {
+                what,
+                name: name.clone(),
+                source,
+            })?;
+        }
+        let outbox = Arc::new(Outbox::open(&options.data_dir, options.evidence_max_bytes)?);
+        let shared = Arc::new(Shared::new());
+        let stop = CancellationToken::new();
+        let speaker = Speaker {
+            site: options.site.clone(),
+            worker: options.worker.clone(),
+            config_hash: options.config_hash.clone(),
+        };
+        let blur = options.blur.clone();
+        let link = link::LinkTask::new(options, outbox.clone(), shared.clone());
+        let task = handle.spawn(link.run(stop.clone()));
+        Ok(Self {
+            outbox,
+            shared,
+            speaker,
+            blur,
+            task: Mutex::new(Some(task)),
+            _stop_when_dropped: stop.clone().drop_guard(),
+            stop,
+        })
+    }
+
+    /// Stores an event and, where `picture` is given, its evidence: the picture that decided, and everything that
+    /// was seen in it (persons among it are blurred). Blocks for the disk, tens of milliseconds; call it from a
+    /// thread, not from a task. When it returns `Ok`, the event will arrive.
+    pub fn submit(
+        &self,
+        event: &Event,
+        camera: &fleet::Camera,
+        situation: &fleet::Situation,
+        model: &ModelInfo,
+        picture: Option<(&Frame, &[Detection])>,
+    ) -> Result<Submitted, SubmitError> {
+        check(event, camera, situation)?;
+        let failed = |source| SubmitError::Outbox { event: event.id, source };
+        let role = Role::from(PhaseName::from(event.phase));
+        if self.outbox.has(event.id, event.sequence).map_err(failed)? {
+            self.outbox.count_duplicate();
+            return Ok(Submitted { evidence_path: None, duplicate: true });
+        }
+        let jpeg = picture.and_then(|(frame, seen)| self.keep_picture(event, role, frame, seen));
+        let evidence_topic = Topic::Evidence { site: self.speaker.site.clone(), event: event.id, role };
+        let list = jpeg.iter().map(|jpeg| evidence(role, &evidence_topic, jpeg)).collect();
+        let message = self.speaker.message(event, camera, situation, model, list);
+        let body = message.to_json().map_err(|source| SubmitError::Json { event: event.id, source })?;
+        let pushed = self.outbox.push(&Push {
+            event: event.id,
+            sequence: event.sequence,
+            topic: &Topic::Event {
+                site: self.speaker.site.clone(),
+                situation: event.key.situation.clone(),
+                camera: event.key.camera.clone(),
+            },
+            body: &body,
+            open: &Topic::Open {
+                site: self.speaker.site.clone(),
+                camera: event.key.camera.clone(),
+                event: event.id,
+            },
+            ended: matches!(event.phase, flow::Phase::Ended { .. }),
+            picture: jpeg.as_ref().map(|jpeg| (role, &evidence_topic, jpeg)),
+        });
+        let duplicate = pushed.map_err(failed)? == Pushed::Duplicate;
+        self.shared.wake.notify_one();
+        let evidence_path = jpeg.map(|_| self.outbox.evidence_path(event.id, role));
+        Ok(Submitted { evidence_path, duplicate })
+    }
+
+    /// An event without its picture is worth more than none: a picture that cannot be made or written is
+    /// reported and left out.
+    fn keep_picture(&self, event: &Event, role: Role, frame: &Frame, seen: &[Detection]) -> Option<Jpeg> {
+        let jpeg = Jpeg::of(frame, seen, &self.blur)
+            .inspect_err(|error| tracing::warn!(event = %event.id, %error, "event without evidence"))
+            .ok()?;
+        self.outbox
+            .write_file(event.id, role, &jpeg.bytes)
+            .inspect_err(|error| tracing::warn!(event = %event.id, %error, "event without evidence"))
+            .ok()?;
+        Some(jpeg)
+    }
+
+    /// Publishes how a camera is doing, retained. Only the latest word about each camera counts; it is kept in
+    /// memory and sent again after each reconnect.
+    pub fn health(&self, health: &flow::Health) {
+        let message = HealthMessage::new(health, &self.speaker.worker);
+        let mut state = self.shared.lock();
+        state.health_due.insert(health.camera.clone());
+        state.health.insert(health.camera.clone(), message);
+        drop(state);
+        self.shared.wake.notify_one();
+    }
+
+    /// How it is doing now.
+    pub fn state(&self) -> Result<State, OutboxError> {
+        let outbox = self.outbox.depth()?;
+        let counters = &self.outbox.counters;
+        let shared = self.shared.lock();
+        Ok(State {
+            link: shared.link.clone(),
+            outbox,
+            events: Flow {
+                received: counters.events_in.get(),
+                passed: counters.events_acked.get(),
+                dropped: vec![("duplicate", counters.duplicates.get())],
+            },
+            evidence: Flow {
+                received: counters.pictures_in.get(),
+                passed: counters.pictures_acked.get(),
+                dropped: vec![
+                    ("evicted", counters.pictures_evicted.get()),
+                    ("replaced", counters.pictures_replaced.get()),
+                    ("lost", counters.pictures_lost.get()),
+                ],
+            },
+            refused: shared.refused.iter().map(|(reason, n)| (reason.clone(), *n)).collect(),
+        })
+    }
+
+    /// Waits until nothing waits any more, at most `patience`; then says goodbye to the broker (so that it sends
+    /// no last will) and ends the background task. Returns what is left on disk for the next start.
+    pub async fn stop(&self, patience: Duration) -> Result<Depth, OutboxError> {
+        let deadline = tokio::time::Instant::now() + patience;
+        while self.outbox.depth()?.messages > 0 && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.stop.cancel();
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            // The task bounds its own goodbye.
+            let _ = task.await;
+        }
+        self.outbox.depth()
+    }
+
+    /// Ends the background task as a crash would: the connection breaks off.
+    #[cfg(test)]
+    pub(crate) async fn crash(self) {
+        let task = self.task.lock().unwrap().take().unwrap();
+        task.abort();
+        let _ = task.await;
+    }
+}
+
+fn check(event: &Event, camera: &fleet::Camera, situation: &fleet::Situation) -> Result<(), SubmitError> {
+    let mismatch = |expected: &str, found: &str| SubmitError::Mismatch {
+        event: event.id,
+        expected: expected.into(),
+        found: found.into(),
+    };
+    if event.key.camera != camera.id {
+        return Err(mismatch(event.key.camera.as_str(), camera.id.as_str()));
+    }
+    if event.key.situation != situation.id {
+        return Err(mismatch(event.key.situation.as_str(), situation.id.as_str()));
+    }
+    Ok(())
+}
+
+fn evidence(role: Role, topic: &Topic, jpeg: &Jpeg) -> Evidence {
+    Evidence {
+        role,
+        media_type: "image/jpeg".into(),
+        sha256: jpeg.sha256.clone(),
+        reference: topic.to_string(),
+        width: jpeg.width,
+        height: jpeg.height,
+    }
+}

@@ -1,0 +1,18 @@
+//! What travels over MQTT: topics and bodies. Everything here is a contract with other people's programs.
+//!
+//! Rules of change: a field may be added; receivers ignore fields they do not know. A field that changes its
+//! meaning, or goes, makes a new event type (`….v2`) and a new topic root.
+
+mod event;
+mod hex;
+mod status;
+mod topic;
+
+pub use event::{
+    CONTENT_TYPE, CameraInfo, Code, EventData, EventMessage, EventType, Evidence, LocationInfo,
+    MAX_EVENT_BYTES, ModelInfo, Object, PhaseName, ReadError, Role, SituationInfo, Text, Times,
+    peek_event_id,
+};
+pub use hex::{hex, sha256};
+pub use status::{HealthMessage, Outcome, Receipt, WorkerState, WorkerStatus};
+pub use topic::{Topic, TopicError};
