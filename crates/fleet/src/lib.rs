@@ -4,14 +4,30 @@
 //! places, checked as a whole (every mistake at once, each with file, line, column, key, value and what would be
 //! right), and only a tree without mistakes becomes a [`Fleet`], whose types leave nothing to check later.
 
+mod address;
 mod camera;
+mod cameras;
 mod card;
+mod check;
+pub mod generate;
+mod load;
+mod look;
+mod mistake;
 mod rule;
+mod schema;
 mod secret;
+mod shape;
+mod shapes;
+mod sources;
+mod tables;
+mod tree;
+mod units;
 
 pub use camera::{Camera, Location, Look, Sampling, Transport, Zone};
-pub use card::{CardError, Channels, Head, ModelCard, Range, Resize, Thresholds};
+pub use card::{Channels, Head, ModelCard, Range, Resize, Thresholds};
+pub use mistake::{Mistake, Mistakes};
 pub use rule::{Code, Dwell, Rule, RuleKind, Situation};
+pub use schema::{card_schema, schema};
 pub use secret::{Credentials, Secret, SecretRef};
 
 use std::collections::BTreeMap;

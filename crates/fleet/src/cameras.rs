@@ -1,0 +1,211 @@
+//! The cameras, each with what its class gives it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use flow::{CameraId, ZoneId};
+
+use crate::check::{Fields, Item, Value};
+use crate::load::Context;
+use crate::look::LookPart;
+use crate::mistake::{Path, Place, Problem};
+use crate::tables::{Class, Model, Tables, Watch, transport};
+use crate::{Camera, Location, Look, Zone};
+
+/// Reads cameras; remembers the ids and the texts that many of them share.
+pub(crate) struct Cameras<'t, 'c, 'e> {
+    tables: &'t Tables,
+    cx: &'c mut Context<'e>,
+    ids: HashMap<Box<str>, Place>,
+    texts: HashSet<Arc<str>>,
+}
+
+impl<'t, 'c, 'e> Cameras<'t, 'c, 'e> {
+    pub fn new(tables: &'t Tables, cx: &'c mut Context<'e>) -> Self {
+        Self { tables, cx, ids: HashMap::new(), texts: HashSet::new() }
+    }
+
+    /// Reads the `cameras` of all files, in their order.
+    pub fn read(&mut self, lists: Vec<Item>) -> Vec<Arc<Camera>> {
+        let mut cameras = vec![];
+        let path = Path::Root.key("cameras");
+        for list in lists {
+            let Value::List(items) = list.value else { continue };
+            cameras.reserve_exact(items.len());
+            for (index, item) in items.into_iter().enumerate() {
+                if let Value::Map(fields) = &item.value
+                    && let Some(camera) = self.camera(fields, item.place, &path.index(index))
+                {
+                    cameras.push(Arc::new(camera));
+                }
+            }
+        }
+        cameras
+    }
+
+    /// Checks everything before it gives up, so that all mistakes are seen.
+    fn camera(&mut self, fields: &Fields, place: Place, path: &Path<'_>) -> Option<Camera> {
+        let id = self.id(fields, path);
+        let class = self.class(fields, path);
+        let own_model = self.tables.model(fields, path, self.cx);
+        let own_login = self.tables.login(fields, path, self.cx);
+        let own_watch = self.tables.watch(fields, path, self.cx);
+        let location = self.location(fields, path);
+        let zones = self.watched(fields, class.as_deref(), own_model.as_ref(), own_watch, place, path);
+        let class = class?;
+        let look = self.look(fields, &class, path);
+        let credentials = own_login.unwrap_or_else(|| class.credentials.clone());
+        let (model, zones) = zones?;
+        Some(Camera {
+            id: id?,
+            name: fields.text("name").map(Arc::from),
+            address: self.shared(fields, "address"),
+            grid: self.shared(fields, "grid"),
+            location,
+            url: fields.url("url")?,
+            credentials,
+            transport: transport(fields).unwrap_or(class.transport),
+            look: look?,
+            model: model.id.clone(),
+            zones,
+            class: class.name.clone(),
+        })
+    }
+
+    fn id(&mut self, fields: &Fields, path: &Path<'_>) -> Option<CameraId> {
+        let item = fields.item("id")?;
+        let text = item.text()?;
+        if let Some(first) = self.ids.insert(text.into(), item.place) {
+            let problem = format!("is already used at {}", self.cx.report.name(first));
+            let problem = Problem::new(problem, "camera ids are unique in a site");
+            self.cx.report.add(item.place, &path.key("id"), Some(text), problem);
+        }
+        CameraId::new(text).ok()
+    }
+
+    fn class(&mut self, fields: &Fields, path: &Path<'_>) -> Option<Arc<Class>> {
+        let item = fields.item("class")?;
+        self.tables.classes.find(item.text()?, item.place, &path.key("class"), &mut self.cx.report)
+    }
+
+    /// The model that looks and the zones that it looks at.
+    fn watched(
+        &mut self,
+        fields: &Fields,
+        class: Option<&Class>,
+        own_model: Option<&Arc<Model>>,
+        own_watch: Option<Watch>,
+        place: Place,
+        path: &Path<'_>,
+    ) -> Option<(Arc<Model>, Arc<[Zone]>)> {
+        // What is written and absent here is wrong, and reported.
+        let written = |key| fields.item(key).is_some();
+        let wrong = class.is_none_or(|class| class.wrong);
+        let from_class = class.and_then(|class| class.model.as_ref());
+        let model = if written("model") { own_model } else { from_class };
+        let from_class = class.and_then(|class| class.watch.as_ref());
+        let watch = if written("situations") { own_watch.as_ref() } else { from_class };
+        if model.is_none() && !written("model") && !wrong {
+            let problem = Problem::new("is missing", "name one here or in the camera's class");
+            self.cx.report.add(place, &path.key("model"), None, problem);
+        }
+        if let (Some(model), Some(watch)) = (model, watch) {
+            let item = fields.item("situations").or(fields.item("model"));
+            self.tables.compare(&watch.rules, model, item, path, self.cx);
+        }
+        let zones = match fields.list("zones") {
+            Some(items) => self.zones(items, watch, model, &path.key("zones")),
+            None if written("zones") => None,
+            None => watch.map(|watch| watch.whole.clone()),
+        };
+        let silent = watch.is_none() && !written("situations") && !wrong;
+        if zones.is_none() && silent && !written("zones") {
+            let problem =
+                Problem::new("is missing", "say what is watched for here, in its zones or in its class");
+            self.cx.report.add(place, &path.key("situations"), None, problem);
+        }
+        Some((model?.clone(), zones?))
+    }
+
+    fn zones(
+        &mut self,
+        items: &[Item],
+        watch: Option<&Watch>,
+        model: Option<&Arc<Model>>,
+        path: &Path<'_>,
+    ) -> Option<Arc<[Zone]>> {
+        let mut zones: Vec<Zone> = Vec::with_capacity(items.len());
+        let mut places = vec![];
+        for (index, item) in items.iter().enumerate() {
+            let Value::Map(fields) = &item.value else { continue };
+            let path = path.index(index);
+            let own = self.tables.watch(fields, &path, self.cx);
+            if let (Some(own), Some(model)) = (&own, model) {
+                self.tables.compare(&own.rules, model, fields.item("situations"), &path, self.cx);
+            }
+            let rules = match fields.item("situations") {
+                Some(_) => own.map(|own| own.rules),
+                None => watch.map(|watch| watch.rules.clone()),
+            };
+            let Some(id) = fields.item("id").and_then(Item::text).and_then(|id| ZoneId::new(id).ok()) else {
+                continue;
+            };
+            if let Some(first) = zones.iter().position(|zone| zone.id == id) {
+                let problem = format!("is already used at {}", self.cx.report.name(places[first]));
+                let problem = Problem::new(problem, "zone ids are unique in a camera");
+                let place = fields.item("id").unwrap_or(item).place;
+                self.cx.report.add(place, &path.key("id"), Some(id.as_str()), problem);
+            }
+            if let (Some(rules), Some(Value::Polygon(polygon))) =
+                (rules, fields.item("polygon").map(|item| &item.value))
+            {
+                places.push(item.place);
+                zones.push(Zone { id, polygon: (**polygon).clone(), rules });
+            }
+        }
+        (zones.len() == items.len()).then(|| zones.into())
+    }
+
+    fn look(&mut self, fields: &Fields, class: &Class, path: &Path<'_>) -> Option<Look> {
+        let own = LookPart::read(fields.map("look"))?;
+        let place = fields.item("look").map_or(Place { file: 0, line: 0, column: 0 }, |item| item.place);
+        let look = own.or(class.look);
+        if own == LookPart::default() {
+            // Contradictions within a class are reported there.
+            return look.filled();
+        }
+        look.resolve(place, &path.key("look"), &mut self.cx.report)
+    }
+
+    fn location(&mut self, fields: &Fields, path: &Path<'_>) -> Option<Location> {
+        let fields = fields.map("location")?;
+        let (x, y, crs) = (fields.number("x")?, fields.number("y")?, fields.text("crs")?);
+        // CGCS2000 is also used in projected form, in metres.
+        let limits = if &*crs == "cgcs2000" { [1e8, 1e8] } else { [180.0, 90.0] };
+        let path = path.key("location");
+        for (key, value, limit) in [("x", x, limits[0]), ("y", y, limits[1])] {
+            if let Some(item) = fields.item(key)
+                && value.abs() > limit
+            {
+                let problem =
+                    Problem::new("is out of range", format!("{crs} is in degrees: -{limit} to {limit}"));
+                self.cx.report.add(item.place, &path.key(key), Some(&value.to_string()), problem);
+            }
+        }
+        Some(Location { x, y, crs: self.intern(&crs) })
+    }
+
+    fn shared(&mut self, fields: &Fields, key: &str) -> Option<Arc<str>> {
+        fields.text(key).map(|text| self.intern(&text))
+    }
+
+    /// One copy of a text that many cameras have.
+    fn intern(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return known.clone();
+        }
+        let text: Arc<str> = text.into();
+        self.texts.insert(text.clone());
+        text
+    }
+}

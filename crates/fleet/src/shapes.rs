@@ -1,0 +1,332 @@
+//! The keys of the configuration and of a model card: names, kinds, ranges, defaults, and what they mean.
+
+use std::time::Duration;
+
+use crate::shape::{Kind, Shape, default, optional, required};
+
+const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+const DAY: u64 = 86_400_000;
+const SITUATIONS: Kind = Kind::List(&Kind::Name("situation"), 0, 64);
+
+/// The whole configuration. `site` is demanded once all files are read, since an included file has none.
+pub(crate) static ROOT: Shape = Shape {
+    name: "configuration",
+    keys: &[
+        optional("site", Kind::Id, "Name of the site; part of every MQTT topic. Required once."),
+        default("worker", Kind::Id, "worker-1", "Name of this worker; unique in the site."),
+        default(
+            "data_dir",
+            Kind::Path,
+            "data",
+            "Folder for the program's state (outbox, evidence pictures, desk database). Relative to this file.",
+        ),
+        optional(
+            "include",
+            Kind::List(&Kind::Path, 0, 1_000),
+            "Further files, relative to this one; * and ? stand for parts of a name. They hold the same keys: \
+             lists are joined, maps merged, and what is written twice is a mistake.",
+        ),
+        optional("broker", Kind::Map(&BROKER), "The MQTT broker."),
+        optional("desk", Kind::Map(&DESK), "The case desk."),
+        optional(
+            "node",
+            Kind::Map(&NODE),
+            "How the stages are sized. 0 means: choose by the number of cores.",
+        ),
+        optional("credentials", Kind::Table(&Kind::Map(&CREDENTIALS)), "Logins, by a name of your choice."),
+        optional("models", Kind::Table(&Kind::Path), "Model folders (each holds card.yaml), by model id."),
+        optional("situations", Kind::Table(&Kind::Map(&SITUATION)), "What can be recognised, by id."),
+        optional("classes", Kind::Table(&Kind::Map(&CLASS)), "Classes of cameras: what their cameras share."),
+        optional("cameras", Kind::List(&Kind::Map(&CAMERA), 0, 1_000_000), "The cameras."),
+    ],
+};
+
+pub(crate) static BROKER: Shape = Shape {
+    name: "broker",
+    keys: &[
+        default("url", Kind::Mqtt, "mqtt://127.0.0.1:1883", "mqtt://host[:port], without user and password."),
+        optional("credentials", Kind::Name("credentials"), "Name of a login under `credentials`."),
+        default(
+            "message_expiry",
+            Kind::Duration(ms(1_000), ms(365 * DAY)),
+            "24h",
+            "How long the broker keeps an event for a subscriber that is away.",
+        ),
+    ],
+};
+
+pub(crate) static DESK: Shape = Shape {
+    name: "desk",
+    keys: &[default("listen", Kind::Listen, "127.0.0.1:8080", "Address and port of the desk's page.")],
+};
+
+pub(crate) static NODE: Shape = Shape {
+    name: "node",
+    keys: &[
+        default("decode_threads", Kind::Whole(0, 1_024), "0", "Decoder threads, shared by all cameras."),
+        default("infer_sessions", Kind::Whole(0, 1_024), "0", "Inference sessions, one thread each."),
+        default("max_batch", Kind::Whole(1, 256), "16", "Pictures per inference at most."),
+        default(
+            "max_delay",
+            Kind::Duration(ms(0), ms(10_000)),
+            "50ms",
+            "How long the oldest picture waits for a batch to fill.",
+        ),
+        optional(
+            "onnxruntime",
+            Kind::Path,
+            "ONNX Runtime's shared library; default: $HUIYAN_ONNXRUNTIME, then the copy that `cargo xtask` unpacked.",
+        ),
+        default(
+            "evidence_max_bytes",
+            Kind::Size(1 << 20, 1 << 50),
+            "10GiB",
+            "Disk space for evidence pictures; the oldest go first.",
+        ),
+    ],
+};
+
+static CREDENTIALS: Shape = Shape {
+    name: "login",
+    keys: &[
+        required("user", Kind::User, "User name, or env:NAME."),
+        required(
+            "password",
+            Kind::Secret,
+            "env:NAME or file:PATH (relative to this file); never the password.",
+        ),
+    ],
+};
+
+static SITUATION: Shape = Shape {
+    name: "situation",
+    keys: &[
+        required("zh", Kind::Text(64), "Chinese name."),
+        required("en", Kind::Text(64), "English name."),
+        optional("code", Kind::Map(&CODE), "Its number in a national numbering."),
+        required("rule", Kind::Map(&RULE), "How it is recognised."),
+    ],
+};
+
+static CODE: Shape = Shape {
+    name: "code",
+    keys: &[
+        required(
+            "set",
+            Kind::Text(64),
+            "Which numbering: the same number means different things in different ones.",
+        ),
+        required("version", Kind::Text(32), "Which edition of it."),
+        required("code", Kind::Text(32), "The number."),
+        required("name", Kind::Text(64), "What the numbering calls it."),
+    ],
+};
+
+static RULE: Shape = Shape {
+    name: "rule",
+    keys: &[
+        required("dwell", Kind::Map(&DWELL), "Things stay where they are, inside a zone, for some time."),
+        default("min_score", Kind::Number(0.0, 1.0), "0.4", "Detections below this score do not count."),
+        default(
+            "update_every",
+            Kind::Duration(ms(1_000), ms(DAY)),
+            "60s",
+            "How often `updated` is sent while the situation lasts.",
+        ),
+        default(
+            "end_after",
+            Kind::Duration(ms(0), ms(DAY)),
+            "10s",
+            "It must have been gone for this long, on clear looks, before `ended`.",
+        ),
+    ],
+};
+
+static DWELL: Shape = Shape {
+    name: "dwell",
+    keys: &[
+        required("classes", Kind::List(&Kind::Text(64), 1, 64), "Classes of the model that count."),
+        default("at_least", Kind::Duration(ms(100), ms(7 * DAY)), "3min", "For how long they must stay."),
+        default(
+            "drift",
+            Kind::Number(0.01, 10.0),
+            "0.25",
+            "A thing stays while its middle moves less than this share of its box's diagonal.",
+        ),
+    ],
+};
+
+pub(crate) static LOOK: Shape = Shape {
+    name: "look",
+    keys: &[
+        default(
+            "sampling",
+            Kind::WordOr(&["keyframes"], &Kind::Map(&FPS)),
+            "keyframes",
+            "keyframes: only pictures that stand alone are decoded. {fps: N}: all are decoded, N per second are looked at.",
+        ),
+        default(
+            "at_most_every",
+            Kind::Duration(ms(1), ms(DAY)),
+            "1s",
+            "No two looks closer than this. With {fps: N} the default is 1s / N.",
+        ),
+        default(
+            "at_least_every",
+            Kind::Duration(ms(100), ms(DAY)),
+            "10s",
+            "A camera whose looks are further apart is reported as not watched.",
+        ),
+    ],
+};
+
+static FPS: Shape = Shape {
+    name: "fps",
+    keys: &[required("fps", Kind::Number(0.01, 60.0), "Pictures per second that are looked at.")],
+};
+
+const TRANSPORT: Kind = Kind::Word(&["tcp", "udp"]);
+/// A login, or `none` where a camera does without the one of its class.
+const LOGIN: Kind = Kind::WordOr(&["none"], &Kind::Name("credentials"));
+
+static CLASS: Shape = Shape {
+    name: "class",
+    keys: &[
+        default("transport", TRANSPORT, "tcp", "How pictures travel: tcp (interleaved in RTSP) or udp."),
+        optional("look", Kind::Map(&LOOK), "How often its cameras are looked at."),
+        optional("model", Kind::Name("model"), "The model that looks; here or at each camera."),
+        optional("situations", SITUATIONS, "What is watched for where a camera or zone says nothing else."),
+        default("credentials", LOGIN, "none", "Name of a login under `credentials`, or none."),
+    ],
+};
+
+static CAMERA: Shape = Shape {
+    name: "camera",
+    keys: &[
+        required("id", Kind::Id, "Unique in the site; part of MQTT topics."),
+        required("class", Kind::Name("class"), "One of `classes`."),
+        required("url", Kind::Rtsp, "rtsp://host[:port]/path, without user and password."),
+        optional("name", Kind::Text(200), "What people call it."),
+        optional("address", Kind::Text(200), "Street and number."),
+        optional("grid", Kind::Text(64), "Code of its grid (网格)."),
+        optional("location", Kind::Map(&LOCATION), "Where it stands."),
+        optional(
+            "zones",
+            Kind::List(&Kind::Map(&ZONE), 1, 256),
+            "Default: one zone `whole`, the whole picture.",
+        ),
+        optional("transport", TRANSPORT, "Default: its class's."),
+        optional("look", Kind::Map(&LOOK), "Default, key by key: its class's."),
+        optional("model", Kind::Name("model"), "Default: its class's."),
+        optional("situations", SITUATIONS, "Default: its class's."),
+        optional("credentials", LOGIN, "Default: its class's."),
+    ],
+};
+
+static LOCATION: Shape = Shape {
+    name: "location",
+    keys: &[
+        required("x", Kind::Number(-1e8, 1e8), "Longitude in degrees, or metres east in a projected system."),
+        required("y", Kind::Number(-1e8, 1e8), "Latitude in degrees, or metres north in a projected system."),
+        default(
+            "crs",
+            Kind::Word(&["wgs84", "gcj02", "cgcs2000"]),
+            "wgs84",
+            "Coordinate reference system; most Chinese web maps use gcj02.",
+        ),
+    ],
+};
+
+static ZONE: Shape = Shape {
+    name: "zone",
+    keys: &[
+        required("id", Kind::Id, "Unique in its camera."),
+        required(
+            "polygon",
+            Kind::Polygon,
+            "Its corners in order, as [x, y] shares of the picture: [0, 0] is the top left corner, [1, 1] the bottom right.",
+        ),
+        optional("situations", SITUATIONS, "Default: its camera's."),
+    ],
+};
+
+/// `card.yaml` of a model folder.
+pub(crate) static CARD: Shape = Shape {
+    name: "card",
+    keys: &[
+        required("id", Kind::Id, "The name of the folder."),
+        required("version", Kind::Text(64), "The author's version."),
+        required("licence", Kind::Text(200), "SPDX expression."),
+        required("source", Kind::Text(2_000), "Where the model comes from."),
+        default("file", Kind::Path, "model.onnx", "The model file."),
+        required("sha256", Kind::Sha256, "SHA-256 of the model file, in hexadecimal."),
+        required("input", Kind::Map(&INPUT), "What the model takes."),
+        required("head", Kind::Word(&["yolox"]), "How its output is read."),
+        optional("classes", Kind::List(&Kind::Text(64), 1, 10_000), "Its classes, in its order."),
+        optional("classes_file", Kind::Path, "Instead of `classes`: a text file with one class per line."),
+        optional("thresholds", Kind::Map(&THRESHOLDS), "Of the post-processing."),
+        default(
+            "batch",
+            Kind::WordOr(&["dynamic"], &Kind::Whole(1, 1_024)),
+            "dynamic",
+            "dynamic: any number of pictures at once. N: exactly N.",
+        ),
+        optional("notes", Kind::Text(10_000), "What it is for and what not."),
+    ],
+};
+
+const PER_PLANE: Kind = Kind::List(&Kind::Number(-1e4, 1e4), 3, 3);
+
+static INPUT: Shape = Shape {
+    name: "input",
+    keys: &[
+        required("width", Kind::Whole(32, 8_192), "Pixels per row."),
+        required("height", Kind::Whole(32, 8_192), "Rows."),
+        required("channels", Kind::Word(&["rgb", "bgr"]), "Order of the colour planes."),
+        default("mean", PER_PLANE, "[0, 0, 0]", "Subtracted from the 8-bit samples, per plane."),
+        default("deviation", PER_PLANE, "[1, 1, 1]", "What is left is divided by this, per plane."),
+        required(
+            "resize",
+            Kind::Word(&["letterbox_top_left", "letterbox_centre", "stretch"]),
+            "How a picture is made to fit.",
+        ),
+        default("pad", Kind::Whole(0, 255), "114", "Fill of a letterbox."),
+    ],
+};
+
+pub(crate) static THRESHOLDS: Shape = Shape {
+    name: "thresholds",
+    keys: &[
+        default("score", Kind::Number(0.0, 1.0), "0.4", "Detections below it are dropped."),
+        default(
+            "nms_iou",
+            Kind::Number(0.0, 1.0),
+            "0.5",
+            "Boxes of a class that overlap more are one thing.",
+        ),
+    ],
+};
+
+/// Every key, with the name of the map that holds it.
+#[cfg(test)]
+pub(crate) fn all_keys() -> Vec<(&'static str, &'static crate::shape::Key)> {
+    fn visit(shape: &'static Shape, out: &mut Vec<(&'static str, &'static crate::shape::Key)>) {
+        for key in shape.keys {
+            out.push((shape.name, key));
+            visit_kind(&key.kind, out);
+        }
+    }
+    fn visit_kind(kind: &'static Kind, out: &mut Vec<(&'static str, &'static crate::shape::Key)>) {
+        match kind {
+            Kind::Map(shape) => visit(shape, out),
+            Kind::Table(of) | Kind::List(of, ..) | Kind::WordOr(_, of) => visit_kind(of, out),
+            _ => {}
+        }
+    }
+    let mut out = vec![];
+    visit(&ROOT, &mut out);
+    visit(&CARD, &mut out);
+    out
+}

@@ -1,0 +1,372 @@
+//! What cameras refer to by name: logins, models, situations, classes.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use flow::{ClassName, ModelId, Polygon, SituationId, ZoneId};
+
+use crate::card;
+use crate::check::{Entry, Fields, Item, Value};
+use crate::load::{Context, situation_id};
+use crate::look::LookPart;
+use crate::mistake::{Path, Place, Problem, Report, listed, nearest};
+use crate::sources::read_bounded;
+use crate::{Code, Credentials, Dwell, Rule, RuleKind, Secret, SecretRef, Situation, Transport, Zone};
+
+/// Bytes of a file that holds a password.
+const MAX_SECRET: u64 = 1 << 16;
+
+/// Things by name. A name whose thing is wrong stays known, so that each mistake is reported once.
+pub(crate) struct Known<T> {
+    what: &'static str,
+    things: BTreeMap<Box<str>, Option<Arc<T>>>,
+}
+
+impl<T> Known<T> {
+    fn read(
+        what: &'static str,
+        key: &str,
+        root: &Fields,
+        cx: &mut Context<'_>,
+        mut one: impl FnMut(&Entry, &Path<'_>, &mut Context<'_>) -> Option<T>,
+    ) -> Self {
+        let path = Path::Root.key(key);
+        let entries = match root.item(key).map(|item| &item.value) {
+            Some(Value::Table(entries)) => entries.as_slice(),
+            _ => &[],
+        };
+        let mut things = BTreeMap::new();
+        for entry in entries {
+            let thing = one(entry, &path.key(&entry.name), cx).map(Arc::new);
+            things.insert(entry.name.clone(), thing);
+        }
+        Self { what, things }
+    }
+
+    /// The thing of this name. Reports a name that nobody gave.
+    pub fn find(&self, name: &str, place: Place, path: &Path<'_>, report: &mut Report) -> Option<Arc<T>> {
+        if let Some(thing) = self.things.get(name) {
+            return thing.clone();
+        }
+        // What is missing may be in a file that could not be read.
+        if !report.incomplete {
+            let names = || self.things.keys().map(|name| &**name);
+            let expected = match nearest(name, names()) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!("known: {}", listed(names())),
+            };
+            // A login written where its name belongs is not repeated.
+            let secret = self.what == "login" && flow::ModelId::new(name).is_err();
+            let problem = Problem::new(format!("is no known {}", self.what), expected);
+            report.add(place, path, Some(if secret { "***" } else { name }), problem);
+        }
+        None
+    }
+
+    /// Those that are right.
+    pub fn present(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.things.values().flatten()
+    }
+}
+
+/// A model that cameras may name.
+pub(crate) struct Model {
+    pub id: ModelId,
+    pub dir: PathBuf,
+    pub classes: Vec<ClassName>,
+}
+
+/// What the cameras of a class share.
+pub(crate) struct Class {
+    pub name: Arc<str>,
+    pub transport: Transport,
+    pub look: LookPart,
+    pub model: Option<Arc<Model>>,
+    pub watch: Option<Watch>,
+    pub credentials: Option<Arc<Credentials>>,
+    /// Something above is absent because it is wrong.
+    pub wrong: bool,
+}
+
+/// What is watched for: the rules, and the whole picture with these rules.
+#[derive(Clone)]
+pub(crate) struct Watch {
+    pub rules: Vec<Arc<Rule>>,
+    pub whole: Arc<[Zone]>,
+}
+
+impl Watch {
+    fn new(rules: Vec<Arc<Rule>>) -> Self {
+        let id = ZoneId::new("whole").expect("it keeps to the alphabet of ids");
+        let whole = [Zone { id, polygon: Polygon::whole(), rules: rules.clone() }].into();
+        Self { rules, whole }
+    }
+}
+
+/// All of them.
+pub(crate) struct Tables {
+    pub credentials: Known<Credentials>,
+    pub models: Known<Model>,
+    pub situations: Known<Situation>,
+    pub classes: Known<Class>,
+    /// Where each situation lists its classes, for messages.
+    listed: BTreeMap<SituationId, Vec<(ClassName, Place)>>,
+    /// Pairs of situation and model that were compared.
+    compared: RefCell<HashSet<(SituationId, ModelId)>>,
+}
+
+impl Tables {
+    pub fn read(root: &Fields, cx: &mut Context<'_>) -> Self {
+        let mut listed = BTreeMap::new();
+        let credentials = Known::read("login", "credentials", root, cx, login);
+        let models = Known::read("model", "models", root, cx, model);
+        let situations =
+            Known::read("situation", "situations", root, cx, |entry, _, _| situation(entry, &mut listed));
+        let classes = Known { what: "class", things: BTreeMap::new() };
+        let compared = RefCell::default();
+        let mut tables = Self { credentials, models, situations, classes, listed, compared };
+        tables.check_class_names(cx);
+        tables.classes =
+            Known::read("class", "classes", root, cx, |entry, path, cx| tables.class(entry, path, cx));
+        tables
+    }
+
+    fn class(&self, entry: &Entry, path: &Path<'_>, cx: &mut Context<'_>) -> Option<Class> {
+        let Value::Map(fields) = &entry.item.value else { return None };
+        let model = self.model(fields, path, cx);
+        let watch = self.watch(fields, path, cx);
+        let credentials = self.login(fields, path, cx).flatten();
+        if let (Some(watch), Some(model)) = (&watch, &model) {
+            self.compare(&watch.rules, model, fields.item("situations"), path, cx);
+        }
+        let look = LookPart::read(fields.map("look"));
+        if let (Some(look), Some(item)) = (&look, fields.item("look")) {
+            look.resolve(item.place, &path.key("look"), &mut cx.report);
+        }
+        let absent = |key, there: bool| fields.item(key).is_some() && !there;
+        Some(Class {
+            name: (*entry.name).into(),
+            transport: transport(fields).unwrap_or(Transport::Tcp),
+            wrong: absent("model", model.is_some()) || absent("situations", watch.is_some()),
+            look: look.unwrap_or_default(),
+            model,
+            watch,
+            credentials,
+        })
+    }
+
+    /// The model that a class or camera names.
+    pub fn model(&self, fields: &Fields, path: &Path<'_>, cx: &mut Context<'_>) -> Option<Arc<Model>> {
+        let item = fields.item("model")?;
+        self.models.find(item.text()?, item.place, &path.key("model"), &mut cx.report)
+    }
+
+    /// The login that a class or camera names; `Some(None)` where it says `none`.
+    pub fn login(
+        &self,
+        fields: &Fields,
+        path: &Path<'_>,
+        cx: &mut Context<'_>,
+    ) -> Option<Option<Arc<Credentials>>> {
+        let item = fields.item("credentials")?;
+        match item.text()? {
+            "none" => Some(None),
+            name => Some(self.credentials.find(name, item.place, &path.key("credentials"), &mut cx.report)),
+        }
+    }
+
+    /// The situations that a class, camera or zone names.
+    pub fn watch(&self, fields: &Fields, path: &Path<'_>, cx: &mut Context<'_>) -> Option<Watch> {
+        let items = fields.list("situations")?;
+        let path = path.key("situations");
+        let mut rules: Vec<Arc<Rule>> = Vec::with_capacity(items.len());
+        let mut complete = true;
+        for (index, item) in items.iter().enumerate() {
+            let path = path.index(index);
+            let found =
+                item.text().and_then(|name| self.situations.find(name, item.place, &path, &mut cx.report));
+            match found {
+                Some(situation) if rules.iter().any(|rule| rule.situation == situation.id) => {
+                    let problem = Problem::new("is listed twice", "keep one of them");
+                    cx.report.add(item.place, &path, item.text(), problem);
+                }
+                Some(situation) => rules.push(situation.rule.clone()),
+                None => complete = false,
+            }
+        }
+        complete.then(|| Watch::new(rules))
+    }
+
+    /// Whether `model` can see what these rules count. `item` is the list that names the situations.
+    pub fn compare(
+        &self,
+        rules: &[Arc<Rule>],
+        model: &Model,
+        item: Option<&Item>,
+        path: &Path<'_>,
+        cx: &mut Context<'_>,
+    ) {
+        for (index, rule) in rules.iter().enumerate() {
+            if !self.compared.borrow_mut().insert((rule.situation.clone(), model.id.clone())) {
+                continue;
+            }
+            let RuleKind::Dwell(dwell) = &rule.kind;
+            for class in dwell.classes.iter().filter(|class| !model.classes.contains(class)) {
+                let able = self.models.present().filter(|m| m.classes.contains(class));
+                let able = listed(able.map(|m| m.id.as_str()));
+                if able == "none" {
+                    continue; // Reported where the situation lists it.
+                }
+                let problem = format!("counts {class:?}, which the model {} does not know", model.id);
+                let known = listed(model.classes.iter().map(ClassName::as_str));
+                let problem = Problem::new(
+                    problem,
+                    format!("{} knows {known}; {class:?} is known by: {able}", model.id),
+                );
+                let (list, key) = (item.and_then(list_of), path.key("situations"));
+                match list.and_then(|list| list.get(index)) {
+                    Some(named) => {
+                        cx.report.add(named.place, &key.index(index), Some(rule.situation.as_str()), problem);
+                    }
+                    None => {
+                        let place = item.map_or(Place { file: 0, line: 1, column: 1 }, |item| item.place);
+                        cx.report.add(place, &path.key("model"), Some(model.id.as_str()), problem);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Classes that no configured model knows.
+    fn check_class_names(&self, cx: &mut Context<'_>) {
+        // A model whose card is wrong may know them.
+        if cx.report.incomplete || self.models.things.values().any(Option::is_none) {
+            return;
+        }
+        let known: HashSet<&ClassName> = self.models.present().flat_map(|model| &model.classes).collect();
+        for (situation, classes) in &self.listed {
+            for (index, (class, place)) in classes.iter().enumerate() {
+                if known.is_empty() || known.contains(class) {
+                    continue;
+                }
+                let names = || known.iter().map(|class| class.as_str());
+                let near = nearest(class.as_str(), names()).map(|near| format!("did you mean {near:?}? "));
+                let mut sorted: Vec<&str> = names().collect();
+                sorted.sort_unstable();
+                let expected = format!("{}they know {}", near.unwrap_or_default(), listed(sorted));
+                let path = format!("situations.{situation}.rule.dwell.classes[{index}]");
+                let problem = Problem::new("is known by none of the configured models", expected);
+                cx.report.add_named(*place, path, Some(class.as_str()), problem);
+            }
+        }
+    }
+}
+
+fn list_of(item: &Item) -> Option<&[Item]> {
+    match &item.value {
+        Value::List(items) => Some(items),
+        _ => None,
+    }
+}
+
+/// How media travel, where it is written.
+pub(crate) fn transport(fields: &Fields) -> Option<Transport> {
+    match fields.item("transport")?.text()? {
+        "udp" => Some(Transport::Udp),
+        _ => Some(Transport::Tcp),
+    }
+}
+
+fn login(entry: &Entry, path: &Path<'_>, cx: &mut Context<'_>) -> Option<Credentials> {
+    let Value::Map(fields) = &entry.item.value else { return None };
+    let part = |key, cx: &mut Context<'_>| {
+        let item = fields.item(key)?;
+        let text = item.text()?;
+        let resolved = secret_ref(text, item, cx).map_or(Ok(text.to_owned()), |at| resolve(&at, cx));
+        resolved.map_err(|problem| cx.report.add(item.place, &path.key(key), Some(text), problem)).ok()
+    };
+    let (user, password) = (part("user", cx), part("password", cx));
+    Some(Credentials { user: user?, password: Secret::new(password?) })
+}
+
+fn secret_ref(text: &str, item: &Item, cx: &Context<'_>) -> Option<SecretRef> {
+    match text.split_once(':') {
+        Some(("env", name)) => Some(SecretRef::Env(name.to_owned())),
+        Some(("file", path)) => Some(SecretRef::File(cx.resolve(item.place, path))),
+        _ => None,
+    }
+}
+
+fn resolve(at: &SecretRef, cx: &Context<'_>) -> Result<String, Problem> {
+    match at {
+        SecretRef::Env(name) => match (cx.env)(name) {
+            Some(text) if !text.is_empty() => Ok(text),
+            Some(_) => Err(Problem::new("is empty", format!("set the environment variable {name}"))),
+            None => Err(Problem::new("is not set", format!("set the environment variable {name}"))),
+        },
+        SecretRef::File(path) => {
+            let expected =
+                |what: &str| Problem::new(what, format!("expected the secret in {}", path.display()));
+            let bytes = read_bounded(path, MAX_SECRET).map_err(|problem| expected(&problem.problem))?;
+            let text = String::from_utf8(bytes).map_err(|_| expected("is not UTF-8"))?;
+            let text = text.strip_suffix('\n').unwrap_or(&text);
+            Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
+        }
+    }
+}
+
+fn model(entry: &Entry, path: &Path<'_>, cx: &mut Context<'_>) -> Option<Model> {
+    let text = entry.item.text()?;
+    let dir = cx.resolve(entry.item.place, text);
+    if !dir.is_dir() {
+        let problem =
+            Problem::new("is no folder", format!("expected one with a card.yaml at {}", dir.display()));
+        cx.report.add(entry.item.place, path, Some(text), problem);
+        return None;
+    }
+    let incomplete = cx.report.incomplete;
+    let card = card::read(&dir, &mut cx.report, &mut cx.hash);
+    // A card that cannot be read hides no names: only its own classes are unknown.
+    cx.report.incomplete = incomplete;
+    let card = card?;
+    if *entry.name != *card.id.as_str() {
+        let problem =
+            Problem::new(format!("is the folder of the model {:?}", card.id.as_str()), "use its own name");
+        cx.report.add(entry.place, path, Some(text), problem);
+        return None;
+    }
+    Some(Model { id: card.id, dir, classes: card.classes })
+}
+
+fn situation(
+    entry: &Entry,
+    listed: &mut BTreeMap<SituationId, Vec<(ClassName, Place)>>,
+) -> Option<Situation> {
+    let Value::Map(fields) = &entry.item.value else { return None };
+    let id = situation_id(&entry.name)?;
+    let rule = fields.map("rule")?;
+    let dwell = rule.map("dwell")?;
+    let classes = dwell.list("classes")?.iter().map(|item| Some((ClassName::new(item.text()?), item.place)));
+    let classes: Vec<_> = classes.collect::<Option<_>>()?;
+    let kind = RuleKind::Dwell(Dwell {
+        classes: classes.iter().map(|(class, _)| class.clone()).collect(),
+        at_least: dwell.duration("at_least")?,
+        drift: dwell.number("drift")? as f32,
+    });
+    listed.insert(id.clone(), classes);
+    let rule = Rule {
+        situation: id.clone(),
+        kind,
+        min_score: rule.number("min_score")? as f32,
+        update_every: rule.duration("update_every")?,
+        end_after: rule.duration("end_after")?,
+    };
+    let text = |fields: &Fields, key| fields.text(key).map(Arc::<str>::from);
+    let code = fields.map("code").and_then(|code| {
+        let (set, version) = (text(code, "set")?, text(code, "version")?);
+        Some(Code { set, version, code: text(code, "code")?, name: text(code, "name")? })
+    });
+    Some(Situation { id, zh: text(fields, "zh")?, en: text(fields, "en")?, code, rule: Arc::new(rule) })
+}
