@@ -1,0 +1,150 @@
+//! Why a session ended, and what that says about the camera.
+
+use std::fmt;
+use std::time::Duration;
+
+use flow::CameraState;
+
+use crate::depacketize::{Damage, TooLarge};
+
+/// Reasons are for people and for logs: longer ones are cut.
+const MAX_REASON_CHARS: usize = 500;
+
+/// What was being done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    Describe,
+    Setup,
+    Play,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Describe => "DESCRIBE",
+            Self::Setup => "SETUP",
+            Self::Play => "PLAY",
+        })
+    }
+}
+
+/// Why a session ended. The messages leave out which camera and host: [`reason`] adds them once.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    #[error("nobody answers: no connection within {limit:?}")]
+    Unreachable { limit: Duration },
+    #[error("the connection stands, but {step} was not answered within {limit:?}")]
+    Silent { step: Step, limit: Duration },
+    #[error("{step} failed")]
+    Request { step: Step, source: retina::Error },
+    #[error("offers no H.264 or H.265 video, but {offers}")]
+    NoVideo { offers: String },
+    #[error("the video's RTP clock rate is 0; expected 90000")]
+    ClockRate,
+    #[error("no picture came within {limit:?}{}", if *.udp { " (over UDP: is there a firewall in between?)" } else { "" })]
+    NoPicture { limit: Duration, udp: bool },
+    #[error("no whole picture came within {limit:?}; {damaged} arrived damaged, the last because")]
+    OnlyDamaged { limit: Duration, damaged: u64, source: Damage },
+    #[error("sends more than the program takes")]
+    TooLarge(#[from] TooLarge),
+    #[error("the stream broke off")]
+    Stream(#[source] retina::Error),
+    #[error("the camera closed the connection")]
+    Closed,
+    #[error("the RTSP library panicked: {0}")]
+    Panicked(String),
+}
+
+impl SessionError {
+    /// The log-in was refused.
+    pub(crate) fn is_auth(&self) -> bool {
+        matches!(self, Self::Request { source, .. } if source.status_code() == Some(401))
+    }
+
+    /// What the camera's health is to say. The texts are the same each time, so that a repeated failure is no change.
+    pub(crate) fn state(&self) -> CameraState {
+        let broken = |text: &str| CameraState::Broken(text.to_owned());
+        match self {
+            Self::Unreachable { .. } => CameraState::Refused,
+            Self::Silent { step, .. } => CameraState::Broken(format!("does not answer {step}")),
+            Self::Request { step, source } => match source.status_code() {
+                Some(401) => CameraState::AuthFailed,
+                Some(461) => CameraState::Unsupported("refuses the transport (RTSP status 461)".to_owned()),
+                Some(status) if !(200..300).contains(&status) => CameraState::Refused,
+                Some(_) => CameraState::Broken(format!("its answer to {step} cannot be used")),
+                None if is_connect_error(source) => CameraState::Refused,
+                None => CameraState::Broken(format!("does not speak RTSP at {step}")),
+            },
+            Self::NoVideo { offers } => {
+                CameraState::Unsupported(format!("offers no H.264 or H.265 video, but {offers}"))
+            }
+            Self::ClockRate => CameraState::Unsupported("RTP clock rate 0".to_owned()),
+            Self::NoPicture { .. } => CameraState::NoData,
+            Self::OnlyDamaged { .. } => broken("sends no whole picture"),
+            Self::TooLarge(_) => broken("sends too large a picture"),
+            Self::Stream(_) => broken("breaks off, or sends what is not RTSP or RTP"),
+            Self::Closed => broken("closes the connection"),
+            Self::Panicked(_) => broken("makes the RTSP library panic"),
+        }
+    }
+}
+
+/// retina keeps the kind of its errors to itself; what it prints is all there is to go by. A test holds this.
+fn is_connect_error(error: &retina::Error) -> bool {
+    error.to_string().starts_with("Unable to connect to RTSP server")
+}
+
+/// The whole chain of causes on one line, each once, without control characters, cut at some hundred characters.
+pub(crate) fn reason(camera: &fleet::Camera, error: &SessionError) -> String {
+    let host = camera.url.host_str().unwrap_or("?");
+    let port = camera.url.port().unwrap_or(554);
+    let mut text = format!("camera {} at {host}:{port}: {error}", camera.id);
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    // retina prints what it received; that is whatever the camera likes.
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty());
+    let line = words.collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MAX_REASON_CHARS) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_of_what_needs_no_network() {
+        let limit = Duration::from_secs(15);
+        assert_eq!(SessionError::NoPicture { limit, udp: true }.state(), CameraState::NoData);
+        assert_eq!(SessionError::Unreachable { limit }.state(), CameraState::Refused);
+        assert_eq!(SessionError::Silent { step: Step::Setup, limit }.state().name(), "broken");
+        let codec = SessionError::NoVideo { offers: "video/jpeg".to_owned() };
+        assert_eq!(codec.state().name(), "unsupported");
+        assert!(codec.to_string().contains("video/jpeg"));
+    }
+
+    #[test]
+    fn a_reason_names_the_camera_and_every_cause_once() {
+        let camera = crate::testing::camera("gate-7", "rtsp://10.0.0.7/live");
+        let error = SessionError::OnlyDamaged {
+            limit: Duration::from_secs(15),
+            damaged: 40,
+            source: Damage::Fragments,
+        };
+        let text = reason(&camera, &error);
+        assert!(
+            text.starts_with("camera gate-7 at 10.0.0.7:554: no whole picture came within 15s"),
+            "{text}"
+        );
+        assert_eq!(text.matches("fragments of a NAL unit").count(), 1, "{text}");
+        let long = SessionError::NoVideo { offers: "x\u{7}\n".repeat(2000) };
+        let text = reason(&camera, &long);
+        assert!(text.chars().count() <= MAX_REASON_CHARS + 1 && !text.chars().any(char::is_control));
+    }
+}

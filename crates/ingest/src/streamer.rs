@@ -1,0 +1,88 @@
+//! One camera: a session after the other, for as long as the program wants it.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use fleet::Camera;
+use flow::CameraState;
+use futures::FutureExt as _;
+use retina::client::SessionGroup;
+use tokio_util::sync::CancellationToken;
+
+use crate::account::Account;
+use crate::admission::Admission;
+use crate::error::{SessionError, reason};
+use crate::health::Reporter;
+use crate::session::{Context, run_once};
+use crate::{Backoff, HealthSink, Policy, Sink};
+
+/// Keeps one camera's session alive.
+pub(crate) struct Streamer {
+    pub camera: Arc<Camera>,
+    pub policy: Arc<Policy>,
+    pub admission: Arc<Admission>,
+    pub account: Arc<Account>,
+    pub sink: Sink,
+    pub health: HealthSink,
+}
+
+impl Streamer {
+    /// Runs sessions until cancelled, and waits between them.
+    pub(crate) async fn run(self, cancel: CancellationToken) {
+        let group = Arc::new(SessionGroup::default().named(self.camera.id.to_string()));
+        let mut reporter = Reporter::new(self.camera.id.clone(), Arc::clone(&self.health));
+        let mut backoff = Backoff::default();
+        reporter.change(CameraState::Connecting, String::new());
+        loop {
+            let mut streaming_since = None;
+            let session = run_once(Context {
+                camera: &self.camera,
+                policy: &self.policy,
+                admission: &self.admission,
+                group: &group,
+                account: &self.account,
+                sink: &self.sink,
+                cancel: &cancel,
+                reporter: &mut reporter,
+                streaming_since: &mut streaming_since,
+            });
+            // Cameras send what they like; should that make the RTSP library panic, it must cost this camera alone.
+            let ended = AssertUnwindSafe(session)
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|panic| Err(SessionError::Panicked(panic_text(panic.as_ref()))));
+            self.await_teardown(&group).await;
+            let Err(error) = ended else { return };
+
+            if streaming_since.is_some_and(|since| since.elapsed() >= self.policy.steady_after) {
+                backoff.reset();
+            }
+            let wait = backoff.after_failure(&self.policy, error.is_auth(), fastrand::f64());
+            let reason = reason(&self.camera, &error);
+            // A camera that goes on failing in the same way has been told about.
+            if reporter.change(error.state(), reason.clone()) {
+                tracing::warn!(camera = %self.camera.id, ?wait, "{reason}");
+            } else {
+                tracing::debug!(camera = %self.camera.id, ?wait, "{reason}");
+            }
+            if cancel.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// retina sends TEARDOWN in the background once a session is dropped; a camera with few sessions to give needs
+    /// that before the next one.
+    async fn await_teardown(&self, group: &SessionGroup) {
+        match tokio::time::timeout(self.policy.teardown, group.await_teardown()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(camera = %self.camera.id, "TEARDOWN: {error}"),
+            Err(_) => tracing::debug!(camera = %self.camera.id, "TEARDOWN takes too long"),
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned()
+}

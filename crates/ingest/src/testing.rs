@@ -1,0 +1,28 @@
+//! What several unit tests need.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet::{Camera, Look, Sampling, Transport};
+use flow::{CameraId, ModelId};
+
+pub(crate) fn camera(id: &str, url: &str) -> Camera {
+    Camera {
+        id: CameraId::new(id).unwrap(),
+        class: "community".into(),
+        name: None,
+        address: None,
+        grid: None,
+        location: None,
+        url: url.parse().unwrap(),
+        credentials: None,
+        transport: Transport::Tcp,
+        look: look(Sampling::Keyframes, Duration::ZERO),
+        model: ModelId::new("m").unwrap(),
+        zones: Arc::new([]),
+    }
+}
+
+pub(crate) fn look(sampling: Sampling, at_most_every: Duration) -> Look {
+    Look { sampling, at_most_every, at_least_every: Duration::from_secs(60) }
+}
