@@ -1,1 +1,30 @@
 //! Frames to detections: batches across cameras, runs the model, decodes its tensors.
+//!
+//! ```text
+//!                 one slot per camera          one thread per session
+//! Frame --offer--> [ newest wins ] --batch--> planes -> tensor -> ONNX Runtime -> boxes --output--> Look
+//! ```
+//!
+//! [`Runtime`] finds and loads ONNX Runtime. [`Model`] is one model file, checked against its card, with one session;
+//! it looks at pictures when told. [`Detector`] is the stage: it collects frames of many cameras into batches and
+//! gives each to one of its threads.
+
+mod agree;
+mod detector;
+mod geometry;
+mod heads;
+mod model;
+mod numbers;
+mod preprocess;
+mod queue;
+mod runtime;
+#[cfg(test)]
+mod testing;
+
+pub use agree::Disagreement;
+pub use detector::{Detector, Options};
+pub use geometry::Placement;
+pub use model::{LookError, Model, ModelError, Work};
+pub use numbers::Numbers;
+pub use preprocess::ScaleError;
+pub use runtime::{Runtime, RuntimeError};

@@ -1,0 +1,261 @@
+//! The stage: frames of all cameras in, looks out, through a fixed number of threads.
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use fleet::ModelCard;
+use flow::{CameraId, Flow, Frame, Look, ModelId};
+
+use crate::numbers::{Tally, Throttle};
+use crate::queue::{Decision, Queue, Taken};
+use crate::{LookError, Model, ModelError, Numbers, Runtime};
+
+/// How the stage is sized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Threads. Each owns one session of every model and runs one batch at a time. 0: one per core.
+    pub sessions: usize,
+    /// Pictures per batch at most, for models that take any number. 0 counts as 1.
+    pub max_batch: usize,
+    /// How long the oldest picture of a batch waits at most for others.
+    pub max_delay: Duration,
+}
+
+/// Looks at frames of many cameras with the model of each.
+///
+/// [`offer`](Self::offer) never blocks: each camera has one slot, and a newer frame replaces the one that waits.
+/// A thread takes a batch when it is full or when its oldest frame has waited for `max_delay`, the cameras that wait
+/// longest first. Every frame taken becomes a look, also where nothing was seen; looks of a camera come out in the
+/// order of its frames.
+pub struct Detector {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct Shared {
+    models: Vec<ModelId>,
+    model_of: Box<dyn Fn(&CameraId) -> ModelId + Send + Sync>,
+    output: Box<dyn Fn(Look) + Send + Sync>,
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+struct State {
+    queue: Queue<Frame>,
+    tally: Tally,
+    no_model: Throttle,
+    stopping: bool,
+}
+
+impl fmt::Debug for Detector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Detector").field("models", &self.shared.models).finish_non_exhaustive()
+    }
+}
+
+impl Detector {
+    /// Opens and warms up every model for every thread, then starts the threads.
+    ///
+    /// `model_of` says which model looks at a camera. `output` gets the looks, on the stage's threads: while it
+    /// blocks, its thread looks at nothing and newer frames replace those that wait.
+    pub fn new(
+        runtime: &Runtime,
+        models: Vec<ModelCard>,
+        options: Options,
+        model_of: impl Fn(&CameraId) -> ModelId + Send + Sync + 'static,
+        output: impl Fn(Look) + Send + Sync + 'static,
+    ) -> Result<Self, ModelError> {
+        let cards: Vec<_> = models.into_iter().map(Arc::new).collect();
+        let sessions = match options.sessions {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        let open = |_| cards.iter().map(|card| Model::open(runtime, card.clone())).collect();
+        let owned: Vec<Vec<Model>> = (0..sessions).map(open).collect::<Result<_, _>>()?;
+        let full = cards.iter().map(|card| card.batch.unwrap_or(options.max_batch).max(1)).collect();
+        let tally = Tally { work: vec![Default::default(); cards.len()], ..Tally::default() };
+        let queue = Queue::new(full, options.max_delay);
+        let shared = Arc::new(Shared {
+            models: cards.iter().map(|card| card.id.clone()).collect(),
+            model_of: Box::new(model_of),
+            output: Box::new(output),
+            state: Mutex::new(State { queue, tally, no_model: Throttle::default(), stopping: false }),
+            wake: Condvar::new(),
+        });
+        // Made before the threads, so that those already started end if a later one cannot be.
+        let detector = Self { shared: shared.clone(), threads: Mutex::default() };
+        for (i, models) in owned.into_iter().enumerate() {
+            let shared = shared.clone();
+            let thread = thread::Builder::new().name(format!("infer-{i}"));
+            let handle = thread.spawn(move || run(&shared, models)).map_err(ModelError::Thread)?;
+            detector.threads().push(handle);
+        }
+        Ok(detector)
+    }
+
+    /// Puts a frame into its camera's slot. Never blocks.
+    pub fn offer(&self, frame: Frame) {
+        let camera = frame.id.camera.clone();
+        let id = (self.shared.model_of)(&camera);
+        let model = self.shared.models.iter().position(|m| *m == id);
+        // The superseded frame is freed after the lock is.
+        let _superseded = self.shared.lock().offer(&self.shared.wake, frame, &camera, &id, model);
+    }
+
+    /// What came in, went out and was dropped: `superseded` by a newer frame, `failed` in the run, `no_model` for the
+    /// camera, `stopped` while waiting.
+    pub fn counters(&self) -> Flow {
+        self.shared.lock().tally.flow()
+    }
+
+    /// Batch sizes, waiting times and the models' work.
+    pub fn numbers(&self) -> Numbers {
+        let state = self.shared.lock();
+        Numbers::new(&state.tally, &self.shared.models, state.queue.waiting())
+    }
+
+    /// Ends the threads: batches that run are finished and passed on, frames that wait are dropped (`stopped`), as is
+    /// what is offered afterwards. Does nothing the second time. Not to be called from `output`.
+    pub fn shutdown(&self) {
+        {
+            let mut state = self.shared.lock();
+            state.stopping = true;
+            state.tally.stopped += state.queue.clear() as u64;
+        }
+        self.shared.wake.notify_all();
+        for thread in self.threads().drain(..) {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            if thread.join().is_err() {
+                tracing::error!(thread = name, "an inference thread had panicked");
+            }
+        }
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Detector {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+impl State {
+    fn offer(
+        &mut self,
+        wake: &Condvar,
+        frame: Frame,
+        camera: &CameraId,
+        id: &ModelId,
+        model: Option<usize>,
+    ) -> Option<Frame> {
+        let now = Instant::now();
+        self.tally.received += 1;
+        if self.stopping {
+            self.tally.stopped += 1;
+            return Some(frame);
+        }
+        let Some(model) = model else {
+            self.tally.no_model += 1;
+            if let Some(held_back) = self.no_model.pass(now) {
+                tracing::warn!(%camera, model = %id, held_back, "the camera's model is not loaded");
+            }
+            return Some(frame);
+        };
+        let superseded = self.queue.offer(camera, model, frame, now);
+        self.tally.superseded += u64::from(superseded.is_some());
+        // In between, a thread is already waiting for the moment when the first of the line is due.
+        let line = self.queue.line(model);
+        if line.ready == 1 || line.ready >= line.full {
+            wake.notify_one();
+        }
+        superseded
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in the locked sections leaves the state half changed, so a panic elsewhere is no reason to stop.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the next batch; `None` when the stage stops.
+    fn next_batch(&self) -> Option<(usize, Vec<Taken<Frame>>)> {
+        let mut state = self.lock();
+        loop {
+            if state.stopping {
+                return None;
+            }
+            let now = Instant::now();
+            match state.queue.decide(now) {
+                Decision::Take(model) => {
+                    let batch = state.queue.take(model, now);
+                    state.tally.batch(batch.iter().map(|taken| taken.waited));
+                    if state.queue.has_ready() {
+                        // While this thread works, another one has to watch the rest.
+                        self.wake.notify_one();
+                    }
+                    return Some((model, batch));
+                }
+                Decision::WaitUntil(due) => {
+                    let wait = self.wake.wait_timeout(state, due.saturating_duration_since(now));
+                    state = wait.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                Decision::Wait => {
+                    state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+}
+
+/// The life of one thread.
+fn run(shared: &Shared, mut models: Vec<Model>) {
+    let mut log = Throttle::default();
+    while let Some((index, batch)) = shared.next_batch() {
+        let model = &mut models[index];
+        let frames: Vec<_> = batch.iter().map(|taken| &taken.item).collect();
+        let outcome = model.look(&frames);
+        let work = model.take_work();
+        let (cameras, frames): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|taken| (taken.camera, taken.item)).unzip();
+        report(&mut log, &shared.models[index], &cameras, outcome.as_ref().err(), work.broken_boxes);
+        let passed = match outcome {
+            Ok(looks) => {
+                let count = looks.len() as u64;
+                for (detections, frame) in looks.into_iter().zip(frames) {
+                    (shared.output)(Look { detections, frame });
+                }
+                count
+            }
+            Err(_) => 0,
+        };
+        let mut state = shared.lock();
+        state.tally.passed += passed;
+        state.tally.failed += cameras.len() as u64 - passed;
+        state.tally.work[index] += work;
+        cameras.iter().for_each(|camera| state.queue.done(camera));
+    }
+}
+
+/// What went wrong in a batch, in at most one line a second.
+fn report(
+    log: &mut Throttle,
+    model: &ModelId,
+    cameras: &[CameraId],
+    error: Option<&LookError>,
+    broken_boxes: u64,
+) {
+    if error.is_none() && broken_boxes == 0 {
+        return;
+    }
+    let Some(held_back) = log.pass(Instant::now()) else { return };
+    match error {
+        Some(error) => tracing::warn!(%model, ?cameras, held_back, %error, "pictures were not looked at"),
+        None => tracing::warn!(%model, ?cameras, held_back, broken_boxes, "the model gave NaN or no scores"),
+    }
+}

@@ -1,0 +1,348 @@
+//! One model, opened and checked against its card.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fleet::{Head, ModelCard};
+use flow::{Detection, Detections, Frame, Pixels, Score};
+use ort::session::Session;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::value::TensorRef;
+use sha2::{Digest, Sha256};
+
+use crate::agree::{Disagreement, Tensor, differences, dimensions};
+use crate::heads::{Candidate, suppress, yolox};
+use crate::preprocess::{Preprocessor, ScaleError};
+use crate::{Placement, Runtime};
+
+/// Protocol Buffers cannot hold more in one message, so no ONNX file without external data is larger.
+const MAX_FILE_BYTES: u64 = 1 << 31;
+
+/// Why a model cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The file cannot be read.
+    #[error("{card}: file: {file} cannot be read: {source}", card = .card.display(), file = .file.display())]
+    Read {
+        /// The card that names it.
+        card: PathBuf,
+        /// The file.
+        file: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// The file is not the one the card was written for.
+    #[error(
+        "{card}: sha256: the card says {said}, but {file} ({bytes} bytes) has {has}; the file is incomplete, damaged \
+         or another version", card = .card.display(), file = .file.display()
+    )]
+    Hash {
+        /// The card.
+        card: PathBuf,
+        /// The file.
+        file: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// SHA-256 in the card.
+        said: String,
+        /// SHA-256 of the file.
+        has: String,
+    },
+    /// ONNX Runtime cannot make a session of it.
+    #[error("{file} ({bytes} bytes) is no model that ONNX Runtime can load: {reason}", file = .file.display())]
+    Load {
+        /// The file.
+        file: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// ONNX Runtime's words.
+        reason: String,
+    },
+    /// The card says one thing, the file another.
+    #[error("{}", lines(.card, .file, .list))]
+    Disagree {
+        /// The card.
+        card: PathBuf,
+        /// The file.
+        file: PathBuf,
+        /// The points, at least one.
+        list: Vec<Disagreement>,
+    },
+    /// The first run, on an empty picture, failed.
+    #[error("{file} was loaded, but its first run failed: {source}", file = .file.display())]
+    WarmUp {
+        /// The file.
+        file: PathBuf,
+        /// What happened.
+        source: LookError,
+    },
+    /// The system gives no thread for it.
+    #[error("no thread for an inference session: {0}")]
+    Thread(std::io::Error),
+}
+
+fn lines(card: &Path, file: &Path, list: &[Disagreement]) -> String {
+    let line = |d: &Disagreement| format!("{}: {d} ({})", card.display(), file.display());
+    list.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Why a picture was not looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// The picture could not be brought to the model's size.
+    #[error(transparent)]
+    Scale(#[from] ScaleError),
+    /// ONNX Runtime failed.
+    #[error("the run failed: {0}")]
+    Run(#[from] ort::Error),
+    /// The output is not what the card (and the file itself) promised.
+    #[error("the output is {given}; expected {wanted}")]
+    Output {
+        /// Shape received.
+        given: String,
+        /// Shape promised.
+        wanted: String,
+    },
+}
+
+/// What a model has done so far, and what it took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Work {
+    /// Pictures looked at.
+    pub pictures: u64,
+    /// Runs of the session.
+    pub runs: u64,
+    /// Boxes skipped because they hold NaN or a score that is none. A sane model gives none.
+    pub broken_boxes: u64,
+    /// Time spent from planes to tensor.
+    pub preprocess: Duration,
+    /// Time spent inside ONNX Runtime.
+    pub run: Duration,
+    /// Time spent from tensor to detections.
+    pub decode: Duration,
+}
+
+impl std::ops::AddAssign for Work {
+    fn add_assign(&mut self, other: Self) {
+        self.pictures += other.pictures;
+        self.runs += other.runs;
+        self.broken_boxes += other.broken_boxes;
+        self.preprocess += other.preprocess;
+        self.run += other.run;
+        self.decode += other.decode;
+    }
+}
+
+/// A model ready to look: one session with one thread, the buffers that it needs, and the card it agrees with.
+#[derive(Debug)]
+pub struct Model {
+    card: Arc<ModelCard>,
+    session: Session,
+    preprocessor: Preprocessor,
+    candidates: Vec<Candidate>,
+    work: Work,
+    /// The input of [`run_alone`](Self::run_alone), empty until then.
+    grey: Vec<f32>,
+}
+
+impl Model {
+    /// Reads the card's file, checks it against the card and runs it once on an empty picture.
+    ///
+    /// What is checked: the file's SHA-256; that it takes one f32 tensor of batch × 3 × height × width as the card
+    /// says; that its output fits the head and the number of classes.
+    pub fn open(runtime: &Runtime, card: Arc<ModelCard>) -> Result<Self, ModelError> {
+        let content = read(&card)?;
+        let session = start(runtime, &content, card.batch.is_some()).map_err(|e| ModelError::Load {
+            file: card.file.clone(),
+            bytes: content.len() as u64,
+            reason: e.to_string(),
+        })?;
+        let describe = |outlets: &[ort::value::Outlet]| outlets.iter().map(tensor).collect::<Vec<_>>();
+        let list = differences(&card, &describe(session.inputs()), &describe(session.outputs()));
+        if !list.is_empty() {
+            let (card, file) = (card.card_path.clone(), card.file.clone());
+            return Err(ModelError::Disagree { card, file, list });
+        }
+        let preprocessor = Preprocessor::new(&card);
+        let (candidates, work, grey) = (Vec::new(), Work::default(), Vec::new());
+        let mut model = Self { card, session, preprocessor, candidates, work, grey };
+        model.warm_up().map_err(|source| ModelError::WarmUp { file: model.card.file.clone(), source })?;
+        Ok(model)
+    }
+
+    /// The first run allocates and packs; better now than with the first picture. It also shows the true shape of
+    /// an output that the file leaves open.
+    fn warm_up(&mut self) -> Result<(), LookError> {
+        let slots = self.card.batch.unwrap_or(1);
+        self.preprocessor.grow(slots);
+        run(&mut self.session, self.preprocessor.tensor(slots), &self.card, slots, |_| ())
+    }
+
+    /// The card.
+    pub fn card(&self) -> &ModelCard {
+        &self.card
+    }
+
+    /// What it did so far, the warm-up not counted.
+    pub fn work(&self) -> Work {
+        self.work
+    }
+
+    /// Its work since the last call.
+    pub(crate) fn take_work(&mut self) -> Work {
+        std::mem::take(&mut self.work)
+    }
+
+    /// Looks at the pictures and says for each, in their order, what it saw.
+    ///
+    /// A model with a fixed batch runs as often as it takes; one without takes them all at once, so the caller
+    /// bounds the number. An error means that none of the pictures was looked at.
+    pub fn look(&mut self, frames: &[&Frame]) -> Result<Vec<Detections>, LookError> {
+        let mut looks = Vec::with_capacity(frames.len());
+        for batch in frames.chunks(self.card.batch.unwrap_or(frames.len()).max(1)) {
+            self.look_at_batch(batch, &mut looks)?;
+        }
+        Ok(looks)
+    }
+
+    /// ONNX Runtime alone: one run of this session on a grey tensor of `pictures` (or the fixed batch), nothing before
+    /// and nothing after. The floor that a bench compares [`look`](Self::look) with.
+    pub fn run_alone(&mut self, pictures: usize) -> Result<(), LookError> {
+        let slots = self.card.batch.unwrap_or(pictures);
+        self.grey.resize(slots * self.preprocessor.values(), 114.0);
+        run(&mut self.session, &self.grey, &self.card, slots, |_| ())
+    }
+
+    fn look_at_batch(&mut self, frames: &[&Frame], looks: &mut Vec<Detections>) -> Result<(), LookError> {
+        let Self { card, session, preprocessor, candidates, work, .. } = self;
+        // A fixed batch that is not full runs with what its last slots held before; nobody reads those results.
+        let slots = card.batch.unwrap_or(frames.len());
+        preprocessor.grow(slots);
+        let start = Instant::now();
+        let mut places = Vec::with_capacity(frames.len());
+        for (slot, frame) in frames.iter().enumerate() {
+            let Pixels::Host(picture) = &frame.pixels;
+            places.push(preprocessor.put(slot, picture)?);
+        }
+        let ready = Instant::now();
+        let (ran, broken) = run(session, preprocessor.tensor(slots), card, slots, |tensor| {
+            let ran = Instant::now();
+            let per_picture = tensor.len() / slots;
+            let mut broken = 0;
+            for ((frame, place), values) in frames.iter().zip(places).zip(tensor.chunks_exact(per_picture)) {
+                candidates.clear();
+                broken += decode(card, values, candidates);
+                looks.push(detections(card, frame, place, candidates));
+            }
+            (ran, broken)
+        })?;
+        *work += Work {
+            pictures: frames.len() as u64,
+            runs: 1,
+            broken_boxes: broken,
+            preprocess: ready - start,
+            run: ran - ready,
+            decode: ran.elapsed(),
+        };
+        Ok(())
+    }
+}
+
+/// Reads the file and compares its hash. The session is made of these very bytes, so that what was checked is what runs.
+fn read(card: &ModelCard) -> Result<Vec<u8>, ModelError> {
+    let failed = |source| ModelError::Read { card: card.card_path.clone(), file: card.file.clone(), source };
+    let file = std::fs::File::open(&card.file).map_err(failed)?;
+    let mut content = Vec::new();
+    file.take(MAX_FILE_BYTES).read_to_end(&mut content).map_err(failed)?;
+    let has: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+    if has != card.sha256 {
+        return Err(ModelError::Hash {
+            card: card.card_path.clone(),
+            file: card.file.clone(),
+            bytes: content.len() as u64,
+            said: card.sha256.clone(),
+            has,
+        });
+    }
+    Ok(content)
+}
+
+/// A session on the CPU with one thread, its caller's. No execution provider is registered, so none can be missing.
+fn start(runtime: &Runtime, content: &[u8], fixed_batch: bool) -> ort::Result<Session> {
+    Session::builder(runtime.environment())?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_parallel_execution(false)?
+        .with_intra_threads(1)?
+        .with_inter_threads(1)?
+        .with_intra_op_spinning(false)?
+        .with_inter_op_spinning(false)?
+        // A memory plan is kept per input shape: worth it only where there is one shape.
+        .with_memory_pattern(fixed_batch)?
+        .commit_from_memory(content)
+}
+
+fn tensor(outlet: &ort::value::Outlet) -> Tensor {
+    let kind = outlet.dtype();
+    Tensor {
+        element: kind.tensor_type().map(|element| element.to_string()),
+        shape: kind.tensor_shape().map(|shape| shape.to_vec()).unwrap_or_default(),
+    }
+}
+
+/// Runs `slots` pictures, NCHW, and hands the output, checked for its shape, to `read`.
+fn run<T>(
+    session: &mut Session,
+    pictures: &[f32],
+    card: &ModelCard,
+    slots: usize,
+    read: impl FnOnce(&[f32]) -> T,
+) -> Result<T, LookError> {
+    let shape = [slots, 3, card.height as usize, card.width as usize];
+    let input = TensorRef::from_array_view((shape, pictures))?;
+    let outputs = session.run(ort::inputs![input])?;
+    let (given, values) = outputs[0].try_extract_tensor::<f32>()?;
+    let wanted = output_shape(card, slots);
+    if **given != wanted {
+        return Err(LookError::Output { given: dimensions(given), wanted: dimensions(&wanted) });
+    }
+    Ok(read(values))
+}
+
+fn output_shape(card: &ModelCard, slots: usize) -> [i64; 3] {
+    match card.head {
+        Head::Yolox => {
+            let boxes = yolox::anchors(card.width, card.height).unwrap_or(0);
+            [slots, boxes, yolox::BEFORE_CLASSES + card.classes.len()].map(|n| n as i64)
+        }
+    }
+}
+
+/// Boxes of one picture, suppressed and ordered; returns how many were broken.
+fn decode(card: &ModelCard, values: &[f32], candidates: &mut Vec<Candidate>) -> u64 {
+    let broken = match card.head {
+        Head::Yolox => {
+            let size = (card.width, card.height);
+            yolox::decode(values, size, card.classes.len(), card.thresholds.score, candidates)
+        }
+    };
+    suppress(candidates, card.thresholds.nms_iou);
+    broken
+}
+
+fn detections(card: &ModelCard, frame: &Frame, place: Placement, candidates: &[Candidate]) -> Detections {
+    let detection = |c: &Candidate| {
+        Some(Detection {
+            class: card.classes.get(c.class)?.clone(),
+            score: Score::new(c.score).ok()?,
+            bbox: place.undo(c.x0, c.y0, c.x1, c.y1)?,
+        })
+    };
+    Detections {
+        frame: frame.id.clone(),
+        captured: frame.captured,
+        model: card.id.clone(),
+        list: candidates.iter().filter_map(detection).collect(),
+    }
+}
