@@ -4,5 +4,10 @@
 //! thousand cameras cost little more than the bytes they send.
 
 mod clip;
+mod nal;
+mod plan;
+pub mod rtsp;
+pub mod street;
 
-pub use clip::{Clip, ClipUnit};
+pub use clip::{Clip, ClipError, ClipUnit};
+pub use plan::{Begin, Plan, SimCamera, fleet_yaml};
