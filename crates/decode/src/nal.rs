@@ -1,0 +1,257 @@
+//! As much of the syntax of ITU-T H.264 (section 7.3) and H.265 (section 7.3) as it takes to say whether an
+//! access unit stands alone. One decoder serves many cameras and remembers parameter sets, so an access unit
+//! that leans on sets it does not carry would silently be decoded with those of another camera.
+
+use flow::Codec;
+
+/// NAL units before the first slice that are looked at; cameras send fewer than ten.
+const MAX_UNITS: usize = 64;
+
+/// Checks that the first slice is one of a random-access picture and that the parameter sets it names stand
+/// in front of it. `Err` says what is missing.
+pub(crate) fn check_alone(codec: Codec, data: &[u8]) -> Result<(), String> {
+    let mut sets = Sets::default();
+    let mut empty = true;
+    for unit in units(data).take(MAX_UNITS) {
+        empty = false;
+        let done = match codec {
+            Codec::H264 => sets.h264(unit)?,
+            Codec::H265 => sets.h265(unit)?,
+        };
+        if done {
+            return Ok(());
+        }
+    }
+    Err(if empty { "no NAL unit (expected an Annex B byte stream)" } else { "no slice" }.to_owned())
+}
+
+/// The NAL units of an Annex B byte stream (H.264 annex B.1), without start codes.
+fn units(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = start_code(data).map(|(_, after)| &data[after..]);
+    std::iter::from_fn(move || {
+        let unit = rest?;
+        let end = match start_code(unit) {
+            Some((at, after)) => {
+                rest = Some(&unit[after..]);
+                at
+            }
+            None => {
+                rest = None;
+                unit.len()
+            }
+        };
+        Some(&unit[..end])
+    })
+}
+
+/// Where the first `00 00 01` begins and ends.
+fn start_code(data: &[u8]) -> Option<(usize, usize)> {
+    data.windows(3).position(|w| w == [0, 0, 1]).map(|at| (at, at + 3))
+}
+
+/// Ids of the parameter sets seen so far, as bits; a PPS also remembers its SPS.
+#[derive(Default)]
+struct Sets {
+    video: u64,
+    sequence: u64,
+    picture: Vec<(u32, u32)>,
+}
+
+impl Sets {
+    /// Takes one NAL unit of H.264 (7.3.1, types in table 7-1); true once the first slice is found good.
+    fn h264(&mut self, unit: &[u8]) -> Result<bool, String> {
+        let Some(header) = unit.first() else { return Ok(false) };
+        let mut bits = Bits::new(&unit[1..]);
+        match header & 31 {
+            // seq_parameter_set_data: profile_idc, constraints, level_idc, seq_parameter_set_id
+            7 => {
+                bits.skip(24);
+                self.sequence |= bit(bits.ue());
+            }
+            // pic_parameter_set_id, seq_parameter_set_id
+            8 => self.picture.push((id(bits.ue())?, id(bits.ue())?)),
+            // slice_header: first_mb_in_slice, slice_type, pic_parameter_set_id
+            kind @ (1 | 2 | 5) => {
+                bits.ue();
+                let slice = bits.ue();
+                if kind != 5 && !matches!(slice, Some(2 | 4 | 7 | 9)) {
+                    return Err("its first slice is neither IDR nor intra".to_owned());
+                }
+                self.named(id(bits.ue())?)?;
+                return Ok(true);
+            }
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    /// Takes one NAL unit of H.265 (7.3.1, types in table 7-1); true once the first slice is found good.
+    fn h265(&mut self, unit: &[u8]) -> Result<bool, String> {
+        let (Some(header), Some(body)) = (unit.first(), unit.get(2..)) else { return Ok(false) };
+        let mut bits = Bits::new(body);
+        let kind = header >> 1 & 63;
+        match kind {
+            32 => self.video |= bit(bits.read(4)),
+            33 => {
+                let video = id(bits.read(4))?;
+                if self.video & bit(Some(video)) == 0 {
+                    return Err(format!("SPS without its VPS {video}"));
+                }
+                let layers = bits.read(3).unwrap_or(0);
+                bits.skip(1);
+                skip_profile_tier_level(&mut bits, layers);
+                self.sequence |= bit(bits.ue());
+            }
+            34 => self.picture.push((id(bits.ue())?, id(bits.ue())?)),
+            // first_slice_segment_in_pic_flag, no_output_of_prior_pics_flag, slice_pic_parameter_set_id
+            16..=23 => {
+                bits.skip(2);
+                self.named(id(bits.ue())?)?;
+                return Ok(true);
+            }
+            0..=31 => return Err(format!("its first slice is of NAL unit type {kind}, not 16 to 23 (IRAP)")),
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    /// The slice names this PPS: it and its SPS must be here.
+    fn named(&self, pps: u32) -> Result<(), String> {
+        let Some((_, sps)) = self.picture.iter().rev().find(|(id, _)| *id == pps) else {
+            return Err(format!("PPS {pps} is not in front of the slice"));
+        };
+        if self.sequence & bit(Some(*sps)) == 0 {
+            return Err(format!("SPS {sps} is not in front of the slice"));
+        }
+        Ok(())
+    }
+}
+
+/// H.265 section 7.3.3 with profilePresentFlag 1.
+fn skip_profile_tier_level(bits: &mut Bits, max_sub_layers_minus1: u32) {
+    bits.skip(88 + 8);
+    let present: Vec<(u32, u32)> =
+        (0..max_sub_layers_minus1).map(|_| (bits.read(1).unwrap_or(0), bits.read(1).unwrap_or(0))).collect();
+    if max_sub_layers_minus1 > 0 {
+        bits.skip(2 * (8 - max_sub_layers_minus1 as usize));
+    }
+    for (profile, level) in present {
+        bits.skip(88 * profile as usize + 8 * level as usize);
+    }
+}
+
+fn bit(id: Option<u32>) -> u64 {
+    id.and_then(|id| 1u64.checked_shl(id)).unwrap_or(0)
+}
+
+fn id(value: Option<u32>) -> Result<u32, String> {
+    value.ok_or_else(|| "a parameter set or slice header ends early".to_owned())
+}
+
+/// Reads an RBSP bit by bit, leaving out emulation prevention bytes (H.264 section 7.4.1).
+struct Bits<'a> {
+    data: &'a [u8],
+    byte: usize,
+    bit: u8,
+    zeros: u8,
+}
+
+impl<'a> Bits<'a> {
+    fn new(data: &'a [u8]) -> Self {
+        Self { data, byte: 0, bit: 0, zeros: 0 }
+    }
+
+    fn next(&mut self) -> Option<u32> {
+        if self.bit == 0 && self.zeros >= 2 && self.data.get(self.byte) == Some(&3) {
+            self.byte += 1;
+            self.zeros = 0;
+        }
+        let byte = *self.data.get(self.byte)?;
+        let value = u32::from(byte >> (7 - self.bit) & 1);
+        self.bit += 1;
+        if self.bit == 8 {
+            self.bit = 0;
+            self.byte += 1;
+            self.zeros = if byte == 0 { self.zeros + 1 } else { 0 };
+        }
+        Some(value)
+    }
+
+    fn read(&mut self, count: usize) -> Option<u32> {
+        (0..count).try_fold(0, |value, _| Some(value << 1 | self.next()?))
+    }
+
+    fn skip(&mut self, count: usize) {
+        for _ in 0..count {
+            self.next();
+        }
+    }
+
+    /// Exp-Golomb, unsigned (H.264 section 9.1); `None` past the end or beyond 16 bits.
+    fn ue(&mut self) -> Option<u32> {
+        let mut zeros = 0;
+        while self.next()? == 0 {
+            zeros += 1;
+            if zeros > 16 {
+                return None;
+            }
+        }
+        Some((1 << zeros) - 1 + self.read(zeros)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPS: &[u8] = &[0, 0, 0, 1, 0x67, 66, 0, 30, 0b1000_0000];
+    const PPS: &[u8] = &[0, 0, 1, 0x68, 0b1110_0000];
+    // first_mb 0 (1), slice_type 7 (0001000), pps 0 (1)
+    const IDR: &[u8] = &[0, 0, 1, 0x65, 0b1000_1000, 0b1000_0000];
+
+    #[test]
+    fn an_idr_with_its_sets_stands_alone() {
+        assert_eq!(check_alone(Codec::H264, &[SPS, PPS, IDR].concat()), Ok(()));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let say = |parts: &[&[u8]]| check_alone(Codec::H264, &parts.concat()).unwrap_err();
+        assert_eq!(say(&[]), "no NAL unit (expected an Annex B byte stream)");
+        assert_eq!(say(&[SPS, PPS]), "no slice");
+        assert_eq!(say(&[SPS, IDR]), "PPS 0 is not in front of the slice");
+        assert_eq!(say(&[PPS, IDR]), "SPS 0 is not in front of the slice");
+        // A P slice (type 5: 00110).
+        assert_eq!(
+            say(&[SPS, PPS, &[0, 0, 1, 0x41, 0b1001_1010, 0]]),
+            "its first slice is neither IDR nor intra"
+        );
+        assert_eq!(say(&[SPS, PPS, &[0, 0, 1, 0x65]]), "a parameter set or slice header ends early");
+        assert_eq!(
+            check_alone(Codec::H265, &[0, 0, 1, 2, 1, 0x80]).unwrap_err(),
+            "its first slice is of NAL unit type 1, not 16 to 23 (IRAP)"
+        );
+    }
+
+    #[test]
+    fn emulation_prevention_bytes_are_left_out() {
+        let mut bits = Bits::new(&[0, 0, 3, 1, 0xff]);
+        assert_eq!(bits.read(24), Some(1));
+        assert_eq!(bits.read(8), Some(0xff));
+        assert_eq!(bits.read(1), None);
+    }
+
+    #[test]
+    fn random_bytes_never_panic() {
+        let mut state = 1u64;
+        for length in 0..2000 {
+            let mut data = vec![0u8; length % 97];
+            for byte in &mut data {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                *byte = (state >> 60) as u8 | if state >> 59 & 1 == 1 { 0x60 } else { 0 };
+            }
+            let _ = check_alone(Codec::H264, &data);
+            let _ = check_alone(Codec::H265, &data);
+        }
+    }
+}

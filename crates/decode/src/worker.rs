@@ -1,0 +1,216 @@
+//! One thread of the pool.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, never, select};
+use flow::{AccessUnit, CameraId, Codec, Frame, HostPicture, Pixels, Role};
+
+use crate::Fault;
+use crate::chained::{Chained, Outcome, id};
+use crate::counters::{Counters, Reason};
+use crate::decoder::{Decoder, Mode};
+use crate::nal;
+
+/// A chained decoder that was not used for so long may be taken away from its camera.
+const STALE: Duration = Duration::from_secs(10);
+/// How often a worker looks for stale decoders while nothing else happens.
+const SWEEP: Duration = Duration::from_secs(5);
+
+type Output = dyn Fn(Frame) + Send + Sync;
+type OnError = dyn Fn(&CameraId, &Fault) + Send + Sync;
+
+/// What all workers use.
+pub(crate) struct Shared {
+    pub(crate) counters: Counters,
+    pub(crate) output: Box<Output>,
+    pub(crate) on_error: Box<OnError>,
+    /// The deadline of the shutdown has passed: empty the queues without decoding.
+    pub(crate) abort: AtomicBool,
+}
+
+impl Shared {
+    fn settle(&self, outcome: Outcome) {
+        match outcome {
+            Outcome::Picture(id, captured, picture) => {
+                (self.output)(Frame { id, captured, pixels: Pixels::Host(picture) });
+                // Counted after the hand-over, so that an idle account means that all frames have arrived.
+                self.counters.passed.add(1);
+            }
+            Outcome::Dropped(reason) => self.counters.drop_one(reason),
+            Outcome::Refused(id, reason, fault) => {
+                tracing::debug!(camera = %id.camera, session = %id.session, sequence = id.sequence, %fault,
+                    "access unit refused");
+                (self.on_error)(&id.camera, &fault);
+                self.counters.drop_one(reason);
+            }
+        }
+    }
+}
+
+/// Owns its decoders; nobody else touches them.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    max_chained: usize,
+    h264: Option<Decoder>,
+    h265: Option<Decoder>,
+    chained: HashMap<CameraId, Chained>,
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>, max_chained: usize) -> Self {
+        Self { shared, max_chained, h264: None, h265: None, chained: HashMap::new() }
+    }
+
+    /// Works until both queues are closed and empty.
+    pub(crate) fn run(mut self, mut any: Receiver<AccessUnit>, mut own: Receiver<AccessUnit>) {
+        let (mut any_open, mut own_open) = (true, true);
+        while any_open || own_open {
+            let unit = select! {
+                recv(any) -> unit => unit.inspect_err(|_| { any_open = false; any = never(); }).ok(),
+                recv(own) -> unit => unit.inspect_err(|_| { own_open = false; own = never(); }).ok(),
+                default(SWEEP) => None,
+            };
+            match unit {
+                Some(_) if self.shared.abort.load(Ordering::Relaxed) => {
+                    self.shared.counters.drop_one(Reason::Shutdown);
+                }
+                Some(unit) => self.work(unit),
+                None => self.sweep(),
+            }
+        }
+        self.finish_all();
+    }
+
+    fn work(&mut self, unit: AccessUnit) {
+        match unit.role {
+            Role::Alone => {
+                let outcome = self.alone(unit);
+                self.shared.settle(outcome);
+            }
+            Role::Chained { .. } => {
+                let mut out = Vec::new();
+                self.chain(unit, &mut out);
+                out.into_iter().for_each(|outcome| self.shared.settle(outcome));
+            }
+        }
+    }
+
+    fn alone(&mut self, unit: AccessUnit) -> Outcome {
+        let id = id(&unit);
+        if !unit.key {
+            return Outcome::Dropped(Reason::NoKey);
+        }
+        match self.decode_alone(unit.codec, unit.data) {
+            Ok(picture) => Outcome::Picture(id, unit.captured, picture),
+            Err(fault) => {
+                let reason = match fault {
+                    Fault::Deadline(_) | Fault::Failed(_) => Reason::Failed,
+                    _ => Reason::Corrupt,
+                };
+                Outcome::Refused(id, reason, fault)
+            }
+        }
+    }
+
+    fn decode_alone(&mut self, codec: Codec, data: bytes::Bytes) -> Result<HostPicture, Fault> {
+        nal::check_alone(codec, &data).map_err(Fault::NotAlone)?;
+        let slot = match codec {
+            Codec::H264 => &mut self.h264,
+            Codec::H265 => &mut self.h265,
+        };
+        let mut decoder = match slot.take() {
+            Some(decoder) => decoder,
+            None => Decoder::new(codec, Mode::Alone).map_err(|e| Fault::Failed(e.to_string()))?,
+        };
+        let bytes = data.len();
+        // An error leaves the slot empty: the next picture gets a new decoder.
+        let (number, step) = decoder.decode(data)?;
+        *slot = Some(decoder);
+        if let Some(detail) = step.damage {
+            return Err(Fault::Damaged { codec, detail });
+        }
+        let own = step.pictures.into_iter().find(|(of, _)| *of == number);
+        let detail = step.error.unwrap_or_else(|| "the decoder put out none".to_owned());
+        let (_, picture) = own.ok_or(Fault::NoPicture { codec, bytes, detail })?;
+        picture.map_err(Fault::Unusable)
+    }
+
+    fn chain(&mut self, unit: AccessUnit, out: &mut Vec<Outcome>) {
+        let camera = unit.camera.clone();
+        if self.chained.get(&camera).is_some_and(|chained| !chained.fits(&unit)) {
+            self.retire(&camera, out);
+        }
+        if !self.chained.contains_key(&camera) {
+            // Without a key picture a decoder would be built only to wait.
+            if !unit.key {
+                return out.push(Outcome::Dropped(Reason::NoKey));
+            }
+            if let Err((reason, fault)) = self.make_room(out).and_then(|()| self.start(&unit)) {
+                return out.push(Outcome::Refused(id(&unit), reason, fault));
+            }
+        }
+        let Some(chained) = self.chained.get_mut(&camera) else { return };
+        if let Err(fault) = chained.decode(unit, out) {
+            if let Some(chained) = self.chained.remove(&camera) {
+                chained.abandon(&fault, out);
+            }
+        }
+    }
+
+    fn start(&mut self, unit: &AccessUnit) -> Result<(), (Reason, Fault)> {
+        let chained = Chained::new(unit).map_err(|fault| (Reason::Failed, fault))?;
+        self.chained.insert(unit.camera.clone(), chained);
+        Ok(())
+    }
+
+    /// Taking a decoder from a camera that is being watched would leave both with nothing but key pictures, so
+    /// only one that has fallen silent loses it.
+    fn make_room(&mut self, out: &mut Vec<Outcome>) -> Result<(), (Reason, Fault)> {
+        if self.chained.len() < self.max_chained {
+            return Ok(());
+        }
+        let oldest = self.chained.iter().min_by_key(|(_, chained)| chained.last_used);
+        match oldest.map(|(camera, chained)| (camera.clone(), chained.last_used.elapsed())) {
+            Some((camera, idle)) if idle >= STALE => {
+                self.retire(&camera, out);
+                Ok(())
+            }
+            _ => Err((Reason::NoDecoder, Fault::NoDecoder(self.max_chained))),
+        }
+    }
+
+    fn retire(&mut self, camera: &CameraId, out: &mut Vec<Outcome>) {
+        if let Some(mut chained) = self.chained.remove(camera) {
+            if let Err(fault) = chained.finish(out) {
+                chained.abandon(&fault, out);
+            }
+        }
+    }
+
+    fn sweep(&mut self) {
+        let now = Instant::now();
+        let stale: Vec<CameraId> = self
+            .chained
+            .iter()
+            .filter(|(_, chained)| now.duration_since(chained.last_used) >= STALE)
+            .map(|(camera, _)| camera.clone())
+            .collect();
+        self.retire_all(stale);
+    }
+
+    fn finish_all(&mut self) {
+        let all = self.chained.keys().cloned().collect();
+        self.retire_all(all);
+    }
+
+    fn retire_all(&mut self, cameras: Vec<CameraId>) {
+        let mut out = Vec::new();
+        for camera in &cameras {
+            self.retire(camera, &mut out);
+        }
+        out.into_iter().for_each(|outcome| self.shared.settle(outcome));
+    }
+}
