@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::mistake::{Path, Place, Problem, Report, listed, nearest};
 use crate::shape::{Key, Kind, Need, Shape};
-use crate::tree::{self, Node, Pair};
+use crate::tree::{Node, Pair, Pairs, Tree, View};
 use crate::{address, units};
 
 /// A typed value and where it was written.
@@ -191,136 +191,150 @@ fn default_value(kind: &Kind, text: &str) -> Value {
     value.unwrap_or(Value::Bad)
 }
 
-/// Checks `node` against `kind`.
-pub(crate) fn check(node: &Node, kind: &'static Kind, path: &Path<'_>, report: &mut Report) -> Item {
-    let place = node.place;
-    let result = match (kind, node.value()) {
-        (Kind::WordOr(words, _), tree::Value::Text { text, .. }) if words.contains(&&**text) => {
-            Ok(Value::Text(text.clone()))
+/// Checks a whole document against a kind.
+pub(crate) fn check(tree: &Tree, kind: &'static Kind, report: &mut Report) -> Item {
+    Checker { tree, report }.item(tree.root, kind, &Path::Root)
+}
+
+struct Checker<'c> {
+    tree: &'c Tree,
+    report: &'c mut Report,
+}
+
+impl Checker<'_> {
+    fn item(&mut self, node: Node, kind: &'static Kind, path: &Path<'_>) -> Item {
+        let (place, view) = (node.place, self.tree.view(node));
+        let value = self.value(node, kind, path).unwrap_or_else(|problem| {
+            let shown = match view {
+                View::Text { text, .. } => Some(kind.shown(text)),
+                _ => None,
+            };
+            if let Some(problem) = problem {
+                self.report.add(place, path, shown, problem);
+            }
+            Value::Bad
+        });
+        Item { place, value }
+    }
+
+    /// `Err(None)`: the report has it already.
+    fn value(&mut self, node: Node, kind: &'static Kind, path: &Path<'_>) -> Result<Value, Option<Problem>> {
+        let refuse = |problem: String| Err(Some(Problem::new(problem, kind.expected())));
+        match (kind, self.tree.view(node)) {
+            (Kind::WordOr(words, _), View::Text { text, .. }) if words.contains(&text) => {
+                Ok(Value::Text(text.into()))
+            }
+            (Kind::WordOr(words, of), View::Text { text, plain }) => {
+                scalar(of, text, plain).map_err(|problem| Some(widened(problem, kind, words, of)))
+            }
+            (Kind::WordOr(_, of), _) => self.value(node, of, path),
+            (Kind::Map(shape), View::Map(pairs)) => {
+                Ok(Value::Map(self.map(Some(pairs), node.place, shape, path)))
+            }
+            (Kind::Map(shape), View::Null) => Ok(Value::Map(self.map(None, node.place, shape, path))),
+            (Kind::Table(of), View::Map(pairs)) => Ok(Value::Table(self.table(pairs, of, path))),
+            (Kind::Table(_), View::Null) => Ok(Value::Table(vec![])),
+            (Kind::List(of, min, max), View::List(nodes)) if (*min..=*max).contains(&nodes.len()) => {
+                let items = nodes.iter().enumerate().map(|(i, node)| self.item(*node, of, &path.index(i)));
+                Ok(Value::List(items.collect()))
+            }
+            (Kind::List(_, 0, _), View::Null) => Ok(Value::List(vec![])),
+            (Kind::List(..), View::List(nodes)) => refuse(format!("has {} entries", nodes.len())),
+            (Kind::Polygon, View::List(corners)) => self.polygon(corners, path),
+            (_, View::Text { text, plain }) => scalar(kind, text, plain).map_err(Some),
+            (_, View::Null) => refuse("has no value".to_owned()),
+            (_, View::List(_)) => refuse("is a list".to_owned()),
+            (_, View::Map(_)) => refuse("is a map".to_owned()),
         }
-        (Kind::WordOr(words, of), tree::Value::Text { text, plain }) => {
-            scalar(of, text, *plain).map_err(|problem| widened(problem, kind, words, of))
+    }
+
+    fn map(
+        &mut self,
+        pairs: Option<Pairs<'_>>,
+        place: Place,
+        shape: &'static Shape,
+        path: &Path<'_>,
+    ) -> Fields {
+        let mut fields = Fields::empty(shape);
+        for pair in pairs.into_iter().flat_map(Pairs::iter) {
+            let path = path.key(pair.key);
+            match shape.position(pair.key) {
+                Some(index) => {
+                    fields.items[index] = Some(self.item(pair.node, &shape.keys[index].kind, &path));
+                }
+                None => {
+                    let expected = match nearest(pair.key, shape.names()) {
+                        Some(name) => format!("did you mean {name:?}?"),
+                        None => format!("known here: {}", listed(shape.names())),
+                    };
+                    self.report.add(pair.place, &path, None, Problem::new("is no known key", expected));
+                }
+            }
         }
-        (Kind::WordOr(_, of), _) => return check(node, of, path, report),
-        (Kind::Map(shape), tree::Value::Map(pairs)) => {
-            Ok(Value::Map(check_map(pairs, place, shape, path, report)))
+        for (key, item) in shape.keys.iter().zip(&mut fields.items) {
+            if item.is_none() && key.need == Need::Required {
+                let problem = Problem::new("is missing", key.kind.expected());
+                self.report.add(place, &path.key(key.name), None, problem);
+                *item = Some(Item { place, value: Value::Bad });
+            }
         }
-        (Kind::Map(shape), tree::Value::Null) => Ok(Value::Map(check_map(&[], place, shape, path, report))),
-        (Kind::Table(of), tree::Value::Map(pairs)) => Ok(Value::Table(check_table(pairs, of, path, report))),
-        (Kind::Table(_), tree::Value::Null) => Ok(Value::Table(vec![])),
-        (Kind::List(of, min, max), tree::Value::List(nodes)) if (*min..=*max).contains(&nodes.len()) => {
-            let items = nodes.iter().enumerate().map(|(i, node)| check(node, of, &path.index(i), report));
-            Ok(Value::List(items.collect()))
+        fields
+    }
+
+    fn table(&mut self, pairs: Pairs<'_>, of: &'static Kind, path: &Path<'_>) -> Vec<Entry> {
+        let entry = |pair: Pair<'_>| {
+            let path = path.key(pair.key);
+            if let Err(problem) = id(pair.key) {
+                self.report.add(pair.place, &path, None, problem);
+            }
+            Entry { name: pair.key.into(), place: pair.place, item: self.item(pair.node, of, &path) }
+        };
+        pairs.iter().map(entry).collect()
+    }
+
+    fn polygon(&mut self, corners: &[Node], path: &Path<'_>) -> Result<Value, Option<Problem>> {
+        // Whether edges cross is tested pair by pair.
+        if corners.len() > 256 {
+            let problem = format!("has {} corners", corners.len());
+            return Err(Some(Problem::new(problem, "expected 3 to 256 corners")));
         }
-        (Kind::List(_, 0, _), tree::Value::Null) => Ok(Value::List(vec![])),
-        (Kind::List(..), tree::Value::List(nodes)) => {
-            Err(Problem::new(format!("has {} entries", nodes.len()), kind.expected()))
+        let mut points = Vec::with_capacity(corners.len());
+        for (index, corner) in corners.iter().enumerate() {
+            points.extend(self.corner(*corner, &path.index(index)));
         }
-        (Kind::Polygon, tree::Value::List(corners)) => polygon(corners, path, report),
-        (_, tree::Value::Text { text, plain }) => scalar(kind, text, *plain),
-        (_, tree::Value::Null) => Err(Problem::new("has no value", kind.expected())),
-        (_, tree::Value::List(_)) => Err(Problem::new("is a list", kind.expected())),
-        (_, _) => Err(Problem::new("is a map", kind.expected())),
-    };
-    let value = result.unwrap_or_else(|problem| {
-        let shown = match node.value() {
-            tree::Value::Text { text, .. } => Some(kind.shown(text)),
+        if points.len() < corners.len() {
+            return Err(None);
+        }
+        let corners = "expected the corners in order around the zone, as [x, y] shares of the picture";
+        let polygon = Polygon::new(points).map_err(|error| Some(Problem::new(error.to_string(), corners)))?;
+        Ok(Value::Polygon(Box::new(polygon)))
+    }
+
+    /// `None`: the report says why.
+    fn corner(&mut self, corner: Node, path: &Path<'_>) -> Option<NormPoint> {
+        static COORDINATE: Kind = Kind::Number(0.0, 1.0);
+        let tree = self.tree;
+        let View::List([x, y]) = tree.view(corner) else {
+            let problem = Problem::new("is no corner", "expected [x, y], for example [0.1, 0.5]");
+            self.report.add(corner.place, path, None, problem);
+            return None;
+        };
+        let mut coordinate = |node, axis| match self.item(node, &COORDINATE, &path.index(axis)).value {
+            Value::Number(number) => Some(number as f32),
             _ => None,
         };
-        if !problem.problem.is_empty() {
-            report.add(place, path, shown, problem);
-        }
-        Value::Bad
-    });
-    Item { place, value }
+        let (x, y) = (coordinate(*x, 0), coordinate(*y, 1));
+        Some(NormPoint { x: x?, y: y? })
+    }
 }
 
 /// A value that is neither one of the words nor of the other kind.
 fn widened(problem: Problem, kind: &Kind, words: &[&str], of: &Kind) -> Problem {
     match of {
-        // The other kind is a name or a number: what is wrong with it is what the user wants to know.
+        // The other kind is a name: what is wrong with it is what the user wants to know.
         Kind::Name(_) => problem,
         _ => Problem::new(format!("is not {}", words.join(", ")), kind.expected()),
     }
-}
-
-fn check_map(
-    pairs: &[Pair],
-    place: Place,
-    shape: &'static Shape,
-    path: &Path<'_>,
-    report: &mut Report,
-) -> Fields {
-    let mut fields = Fields::empty(shape);
-    for pair in pairs {
-        let path = path.key(&pair.key);
-        match shape.position(&pair.key) {
-            Some(index) => {
-                fields.items[index] = Some(check(&pair.node, &shape.keys[index].kind, &path, report));
-            }
-            None => {
-                let expected = match nearest(&pair.key, shape.names()) {
-                    Some(name) => format!("did you mean {name:?}?"),
-                    None => format!("known here: {}", shape.names().collect::<Vec<_>>().join(", ")),
-                };
-                report.add(pair.place, &path, None, Problem::new("is no known key", expected));
-            }
-        }
-    }
-    for (key, item) in shape.keys.iter().zip(&mut fields.items) {
-        if item.is_none() && key.need == Need::Required {
-            report.add(place, &path.key(key.name), None, Problem::new("is missing", key.kind.expected()));
-            *item = Some(Item { place, value: Value::Bad });
-        }
-    }
-    fields
-}
-
-fn check_table(pairs: &[Pair], of: &'static Kind, path: &Path<'_>, report: &mut Report) -> Vec<Entry> {
-    let entry = |pair: &Pair| {
-        let path = path.key(&pair.key);
-        if let Err(problem) = id(&pair.key) {
-            report.add(pair.place, &path, None, problem);
-        }
-        Entry { name: pair.key.clone(), place: pair.place, item: check(&pair.node, of, &path, report) }
-    };
-    pairs.iter().map(entry).collect()
-}
-
-fn polygon(corners: &[Node], path: &Path<'_>, report: &mut Report) -> Result<Value, Problem> {
-    static COORDINATE: Kind = Kind::Number(0.0, 1.0);
-    // Whether edges cross is tested pair by pair.
-    if corners.len() > 256 {
-        return Err(Problem::new(format!("has {} corners", corners.len()), "expected 3 to 256 corners"));
-    }
-    let mut points = Vec::with_capacity(corners.len());
-    let mut complete = true;
-    for (index, corner) in corners.iter().enumerate() {
-        let path = path.index(index);
-        let pair = match corner.value() {
-            tree::Value::List(list) if list.len() == 2 => list,
-            _ => {
-                let problem = Problem::new("is no corner", "expected [x, y], for example [0.1, 0.5]");
-                report.add(corner.place, &path, None, problem);
-                complete = false;
-                continue;
-            }
-        };
-        let mut xy = [0.0; 2];
-        for (axis, node) in pair.iter().enumerate() {
-            match check(node, &COORDINATE, &path.index(axis), report).value {
-                Value::Number(number) => xy[axis] = number as f32,
-                _ => complete = false,
-            }
-        }
-        points.push(NormPoint { x: xy[0], y: xy[1] });
-    }
-    if !complete {
-        return Err(Problem::new("", ""));
-    }
-    let corners = "expected the corners in order around the zone, as [x, y] shares of the picture";
-    let polygon = Polygon::new(points).map_err(|error| Problem::new(error.to_string(), corners))?;
-    Ok(Value::Polygon(Box::new(polygon)))
 }
 
 fn id(text: &str) -> Result<(), Problem> {

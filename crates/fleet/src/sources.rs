@@ -106,10 +106,10 @@ pub(crate) fn read_map(
 ) -> Option<Fields> {
     hash.update((text.len() as u64).to_be_bytes());
     hash.update(text);
-    let node = tree::parse(text, number, report)?;
+    let tree = tree::parse(text, number, report)?;
     // A `Kind` that borrows `shape` for good, without a static of its own for each shape.
     let kind: &'static Kind = if std::ptr::eq(shape, &ROOT) { &ROOT_KIND } else { &CARD_KIND };
-    match check(&node, kind, &Path::Root, report).value {
+    match check(&tree, kind, report).value {
         Value::Map(fields) => Some(fields),
         _ => None,
     }

@@ -2,7 +2,6 @@
 //! bounded here: depth, number of nodes, and what aliases stand for.
 
 use std::collections::HashMap;
-use std::rc::Rc;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
@@ -13,55 +12,116 @@ const MAX_DEPTH: usize = 32;
 /// Nodes of a file, each alias counted as all that it stands for. A camera takes about fifty.
 const MAX_NODES: usize = 4_000_000;
 
-/// A value and where it begins.
+/// One document. Nodes and texts lie in two long rows, since a fleet has millions of them and freeing them one by
+/// one would take longer than reading them.
 #[derive(Debug)]
+pub(crate) struct Tree {
+    pub root: Node,
+    nodes: Vec<Node>,
+    texts: String,
+}
+
+/// A value and where it begins.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Node {
     pub place: Place,
-    pub value: Value,
+    value: Value,
+}
+
+/// An alias holds the same numbers as its anchor: what they stand for is there once.
+#[derive(Debug, Clone, Copy)]
+enum Value {
+    Null,
+    Text {
+        start: u32,
+        end: u32,
+        plain: bool,
+    },
+    List {
+        start: u32,
+        len: u32,
+    },
+    /// Keys and values in turn; `len` counts both.
+    Map {
+        start: u32,
+        len: u32,
+    },
 }
 
 /// What was written, untyped: only the key that it belongs to says what it should be.
-#[derive(Debug)]
-pub(crate) enum Value {
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum View<'t> {
     /// Nothing, `~` or `null`.
     Null,
     /// A scalar. `plain`: without quotes.
     Text {
-        text: Box<str>,
+        text: &'t str,
         plain: bool,
     },
-    List(Vec<Node>),
-    Map(Vec<Pair>),
-    /// Has an anchor, or is the alias of one.
-    Shared(Rc<Node>),
+    List(&'t [Node]),
+    Map(Pairs<'t>),
+}
+
+/// The entries of a map.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pairs<'t> {
+    tree: &'t Tree,
+    nodes: &'t [Node],
 }
 
 /// One entry of a map.
-#[derive(Debug)]
-pub(crate) struct Pair {
-    pub key: Box<str>,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pair<'t> {
+    pub key: &'t str,
     pub place: Place,
     pub node: Node,
 }
 
-impl Node {
-    /// The value, behind its anchor if it has one.
-    pub fn value(&self) -> &Value {
-        match &self.value {
-            Value::Shared(node) => node.value(),
-            value => value,
+impl Tree {
+    pub fn view(&self, node: Node) -> View<'_> {
+        let nodes = |start: u32, len: u32| &self.nodes[start as usize..(start + len) as usize];
+        match node.value {
+            Value::Null => View::Null,
+            Value::Text { start, end, plain } => {
+                View::Text { text: &self.texts[start as usize..end as usize], plain }
+            }
+            Value::List { start, len } => View::List(nodes(start, len)),
+            Value::Map { start, len } => View::Map(Pairs { tree: self, nodes: nodes(start, len) }),
+        }
+    }
+
+    fn text(&self, node: Node) -> &str {
+        match self.view(node) {
+            View::Text { text, .. } => text,
+            _ => "",
         }
     }
 }
 
+impl<'t> Pairs<'t> {
+    pub fn iter(self) -> impl Iterator<Item = Pair<'t>> {
+        let pair =
+            move |pair: &[Node]| Pair { key: self.tree.text(pair[0]), place: pair[0].place, node: pair[1] };
+        self.nodes.chunks_exact(2).map(pair)
+    }
+}
+
 /// Reads one document. `None`: it could not be read, and the report says why.
-pub(crate) fn parse(text: &str, file: u16, report: &mut Report) -> Option<Node> {
-    let mut builder = Builder { file, open: vec![], anchors: HashMap::new(), nodes: 0, root: None, report };
+pub(crate) fn parse(text: &str, file: u16, report: &mut Report) -> Option<Tree> {
+    let start = Node { place: Place { file, line: 1, column: 1 }, value: Value::Null };
+    let tree = Tree { root: start, nodes: vec![], texts: String::new() };
+    let mut builder = Builder {
+        file,
+        tree,
+        finished: false,
+        open: vec![],
+        pending: vec![],
+        anchors: HashMap::new(),
+        counted: 0,
+        report,
+    };
     match builder.run(text) {
-        Ok(()) => {
-            let start = Place { file, line: 1, column: 1 };
-            Some(builder.root.unwrap_or(Node { place: start, value: Value::Null }))
-        }
+        Ok(()) => Some(builder.tree),
         Err((place, problem)) => {
             report.incomplete = true;
             report.add(place, &Path::Root, None, problem);
@@ -73,43 +133,45 @@ pub(crate) fn parse(text: &str, file: u16, report: &mut Report) -> Option<Node> 
 type Stop = (Place, Problem);
 
 /// A finished node and what it costs to walk it.
+#[derive(Debug, Clone, Copy)]
 struct Sized {
     node: Node,
+    /// Itself and all below it.
     nodes: usize,
+    /// Levels below it.
     height: usize,
 }
 
-/// A list or map that is still being read.
+/// A list or map that is still being read. Its children are the last ones of `pending`.
 struct Open {
     place: Place,
     anchor: usize,
+    first: usize,
     nodes: usize,
     height: usize,
     kind: OpenKind,
 }
 
 enum OpenKind {
-    List(Vec<Node>),
-    Map { pairs: Vec<Pair>, seen: Option<HashMap<Box<str>, Place>>, key: Option<(Box<str>, Place)> },
-}
-
-impl Open {
-    /// The step of the dotted path that leads into what is being read.
-    fn step(&self) -> String {
-        match &self.kind {
-            OpenKind::List(list) => format!("[{}].", list.len()),
-            OpenKind::Map { key: Some((key, _)), .. } => format!("{key}."),
-            OpenKind::Map { .. } => String::new(),
-        }
-    }
+    List,
+    Map {
+        /// An index of the keys, once there are many.
+        seen: HashMap<Box<str>, Place>,
+        /// A key whose value has not come yet.
+        key: Option<Node>,
+    },
 }
 
 struct Builder<'r> {
     file: u16,
+    tree: Tree,
+    finished: bool,
     open: Vec<Open>,
-    anchors: HashMap<usize, (Rc<Node>, usize, usize)>,
-    nodes: usize,
-    root: Option<Node>,
+    /// Children of the open lists and maps, outermost first.
+    pending: Vec<Node>,
+    anchors: HashMap<usize, Sized>,
+    /// Nodes so far, each alias counted as all that it stands for.
+    counted: usize,
     report: &'r mut Report,
 }
 
@@ -127,29 +189,34 @@ impl Builder<'_> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 refuse_tag(tag.is_some(), place)?;
-                self.scalar(text.into_owned(), style, anchor, place)
+                self.scalar(&text, style, anchor, place)
             }
             Event::SequenceStart(anchor, tag) => {
                 refuse_tag(tag.is_some(), place)?;
-                self.begin(place, anchor, OpenKind::List(vec![]))
+                self.begin(place, anchor, OpenKind::List)
             }
             Event::MappingStart(anchor, tag) => {
                 refuse_tag(tag.is_some(), place)?;
-                self.begin(place, anchor, OpenKind::Map { pairs: vec![], seen: None, key: None })
+                self.begin(place, anchor, OpenKind::Map { seen: HashMap::new(), key: None })
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             Event::Alias(anchor) => self.alias(anchor, place),
-            Event::DocumentStart(_) if self.root.is_some() => {
+            Event::DocumentStart(_) if self.finished => {
                 Err((place, Problem::new("begins a second document", "expected one document per file")))
             }
             _ => Ok(()),
         }
     }
 
-    fn scalar(&mut self, text: String, style: ScalarStyle, anchor: usize, place: Place) -> Result<(), Stop> {
+    fn scalar(&mut self, text: &str, style: ScalarStyle, anchor: usize, place: Place) -> Result<(), Stop> {
         let plain = style == ScalarStyle::Plain;
-        let null = plain && matches!(text.as_str(), "" | "~" | "null");
-        let value = if null { Value::Null } else { Value::Text { text: text.into(), plain } };
+        let value = if plain && matches!(text, "" | "~" | "null") {
+            Value::Null
+        } else {
+            let start = self.tree.texts.len() as u32;
+            self.tree.texts.push_str(text);
+            Value::Text { start, end: self.tree.texts.len() as u32, plain }
+        };
         self.push(Sized { node: Node { place, value }, nodes: 1, height: 0 }, anchor)
     }
 
@@ -157,95 +224,88 @@ impl Builder<'_> {
         if self.open.len() >= MAX_DEPTH {
             return Err((place, Problem::new("is nested too deeply", format!("at most {MAX_DEPTH} levels"))));
         }
-        // The parser finishes a key before it asks for the value: a key that is a list or map shows here.
         if let Some(Open { kind: OpenKind::Map { key: None, .. }, .. }) = self.open.last() {
             return Err((place, Problem::new("is a list or map used as a key", "expected a plain name")));
         }
-        self.open.push(Open { place, anchor, nodes: 1, height: 0, kind });
+        self.open.push(Open { place, anchor, first: self.pending.len(), nodes: 1, height: 0, kind });
         Ok(())
     }
 
     fn end(&mut self) -> Result<(), Stop> {
         let Some(open) = self.open.pop() else { return Ok(()) };
+        let start = self.tree.nodes.len() as u32;
+        let len = (self.pending.len() - open.first) as u32;
+        self.tree.nodes.extend(self.pending.drain(open.first..));
         let value = match open.kind {
-            OpenKind::List(mut list) => {
-                list.shrink_to_fit();
-                Value::List(list)
-            }
-            OpenKind::Map { mut pairs, .. } => {
-                pairs.shrink_to_fit();
-                Value::Map(pairs)
-            }
+            OpenKind::List => Value::List { start, len },
+            OpenKind::Map { .. } => Value::Map { start, len },
         };
-        // Its own nodes were counted as they came.
-        self.nodes -= open.nodes - 1;
+        // Its children were counted as they came.
+        self.counted -= open.nodes - 1;
         let node = Node { place: open.place, value };
         self.push(Sized { node, nodes: open.nodes, height: open.height + 1 }, open.anchor)
     }
 
     fn alias(&mut self, anchor: usize, place: Place) -> Result<(), Stop> {
-        let Some((node, nodes, height)) = self.anchors.get(&anchor) else {
+        let Some(Sized { node, nodes, height }) = self.anchors.get(&anchor).copied() else {
             return Err((place, Problem::new("is an alias inside its own anchor", "expected a value")));
         };
-        let (nodes, height) = (*nodes, *height);
         if self.open.len() + height > MAX_DEPTH {
             return Err((place, Problem::new("is nested too deeply", format!("at most {MAX_DEPTH} levels"))));
         }
-        let node = Node { place, value: Value::Shared(Rc::clone(node)) };
-        self.push(Sized { node, nodes, height }, 0)
+        self.push(Sized { node: Node { place, value: node.value }, nodes, height }, 0)
     }
 
     /// Puts a finished node where it belongs.
     fn push(&mut self, sized: Sized, anchor: usize) -> Result<(), Stop> {
-        let Sized { mut node, nodes, height } = sized;
-        self.nodes = self.nodes.saturating_add(nodes);
-        if self.nodes > MAX_NODES {
+        let Sized { node, nodes, height } = sized;
+        self.counted = self.counted.saturating_add(nodes);
+        if self.counted > MAX_NODES {
             let expected = format!("at most {MAX_NODES} values per file; split it and use `include`");
             return Err((
                 node.place,
                 Problem::new("makes the file too large (aliases count in full)", expected),
             ));
         }
+        if anchor > 0 {
+            self.anchors.insert(anchor, sized);
+        }
         let Some(open) = self.open.last_mut() else {
-            self.root = Some(node);
+            self.tree.root = node;
+            self.finished = true;
             return Ok(());
         };
         open.nodes += nodes;
         open.height = open.height.max(height);
-        if let OpenKind::Map { key: key @ None, .. } = &mut open.kind {
-            *key = Some(key_of(node)?);
-            return Ok(());
-        }
-        if anchor > 0 {
-            let (place, shared) = (node.place, Rc::new(node));
-            self.anchors.insert(anchor, (Rc::clone(&shared), nodes, height));
-            node = Node { place, value: Value::Shared(shared) };
-        }
+        let first = open.first;
         match &mut open.kind {
-            OpenKind::List(list) => list.push(node),
-            OpenKind::Map { pairs, seen, key } => {
-                let Some((name, place)) = key.take() else { return Ok(()) };
-                if let Some(first) = earlier(pairs, seen, &name) {
-                    self.written_twice(name, place, first);
-                    return Ok(());
+            OpenKind::List => self.pending.push(node),
+            OpenKind::Map { key: key @ None, .. } => *key = Some(checked_key(&self.tree, node)?),
+            OpenKind::Map { seen, key } => {
+                let Some(key) = key.take() else { return Ok(()) };
+                match earlier(&self.tree, &self.pending[first..], seen, key) {
+                    Some(first) => self.written_twice(key, first),
+                    None => self.pending.extend([key, node]),
                 }
-                if let Some(seen) = seen {
-                    seen.insert(name.clone(), place);
-                }
-                pairs.push(Pair { key: name, place, node });
             }
         }
         Ok(())
     }
 
     /// The last of the open containers is the one that holds `key` twice.
-    fn written_twice(&mut self, key: Box<str>, place: Place, first: Place) {
-        let parents = &self.open[..self.open.len() - 1];
-        let mut path: String = parents.iter().map(Open::step).collect();
-        path.push_str(&key);
-        let path = path.replace(".[", "[");
+    fn written_twice(&mut self, key: Node, first: Place) {
+        let mut path = String::new();
+        for (open, inner) in self.open.iter().zip(self.open.iter().skip(1)) {
+            match &open.kind {
+                OpenKind::List => path.push_str(&format!("[{}].", inner.first - open.first)),
+                OpenKind::Map { key: Some(key), .. } => path.push_str(&format!("{}.", self.tree.text(*key))),
+                OpenKind::Map { .. } => {}
+            }
+        }
+        path.push_str(self.tree.text(key));
         let problem = format!("is written twice: first at {}", self.report.name(first));
-        self.report.add_named(place, path, None, Problem::new(problem, "keep one of them"));
+        let problem = Problem::new(problem, "keep one of them");
+        self.report.add_named(key.place, path.replace(".[", "["), None, problem);
     }
 
     fn place(&self, span: &Span) -> Place {
@@ -270,24 +330,32 @@ fn refuse_tag(tagged: bool, place: Place) -> Result<(), Stop> {
     Ok(())
 }
 
-fn key_of(node: Node) -> Result<(Box<str>, Place), Stop> {
-    match node.value {
-        Value::Text { text, .. } if &*text == "<<" => {
+fn checked_key(tree: &Tree, node: Node) -> Result<Node, Stop> {
+    match tree.view(node) {
+        View::Text { text: "<<", plain: true } => {
             let way = "write the keys out, or put what cameras share into a class";
             Err((node.place, Problem::new("is a merge key, which YAML 1.2 no longer has", way)))
         }
-        Value::Text { text, .. } => Ok((text, node.place)),
+        View::Text { .. } => Ok(node),
         _ => Err((node.place, Problem::new("is no key", "expected a plain name"))),
     }
 }
 
-/// Where `key` was written before. Small maps are searched, large ones get an index.
-fn earlier(pairs: &[Pair], seen: &mut Option<HashMap<Box<str>, Place>>, key: &str) -> Option<Place> {
-    if pairs.len() == 32 && seen.is_none() {
-        *seen = Some(pairs.iter().map(|pair| (pair.key.clone(), pair.place)).collect());
+/// Where `key` was written before in the map of these keys and values. Small maps are searched, large ones
+/// get an index.
+fn earlier(tree: &Tree, pairs: &[Node], seen: &mut HashMap<Box<str>, Place>, key: Node) -> Option<Place> {
+    const SMALL: usize = 2 * 32;
+    let text = tree.text(key);
+    if pairs.len() < SMALL {
+        let keys = pairs.iter().step_by(2);
+        return keys.filter(|other| tree.text(**other) == text).map(|other| other.place).next();
     }
-    match seen {
-        Some(seen) => seen.get(key).copied(),
-        None => pairs.iter().find(|pair| *pair.key == *key).map(|pair| pair.place),
+    if seen.is_empty() {
+        seen.extend(pairs.iter().step_by(2).map(|key| (tree.text(*key).into(), key.place)));
     }
+    let first = seen.get(text).copied();
+    if first.is_none() {
+        seen.insert(text.into(), key.place);
+    }
+    first
 }
