@@ -45,7 +45,8 @@ pub struct Health {
     pub camera: CameraId,
     /// What it is doing now.
     pub state: CameraState,
-    /// Why, in words for the fleet engineer; empty while streaming.
+    /// Why, in words for the fleet engineer; empty while streaming, unless key pictures come further apart than
+    /// the camera's `at_least_every`.
     pub reason: String,
     /// Since when.
     pub since: Timestamp,

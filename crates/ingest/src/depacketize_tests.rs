@@ -1,3 +1,7 @@
+use std::time::Instant;
+
+use flow::Timestamp;
+
 use super::*;
 
 const SPS: &[u8] = &[0x67, 66, 0, 30, 0x96, 0x54];

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use flow::CameraState;
 
-use crate::depacketize::{Damage, TooLarge};
+use crate::picture::{Damage, TooLarge};
 
 /// Reasons are for people and for logs: longer ones are cut.
 const MAX_REASON_CHARS: usize = 500;
@@ -45,6 +45,8 @@ pub(crate) enum SessionError {
     NoPicture { limit: Duration, udp: bool },
     #[error("no whole picture came within {limit:?}; {damaged} arrived damaged, the last because")]
     OnlyDamaged { limit: Duration, damaged: u64, source: Damage },
+    #[error("{0} key pictures came in a row, and no parameter sets (SPS, PPS) to decode them with")]
+    NoParameters(u32),
     #[error("sends more than the program takes")]
     TooLarge(#[from] TooLarge),
     #[error("the stream broke off")]
@@ -81,6 +83,7 @@ impl SessionError {
             Self::ClockRate => CameraState::Unsupported("RTP clock rate 0".to_owned()),
             Self::NoPicture { .. } => CameraState::NoData,
             Self::OnlyDamaged { .. } => broken("sends no whole picture"),
+            Self::NoParameters(_) => broken("sends no parameter sets"),
             Self::TooLarge(_) => broken("sends too large a picture"),
             Self::Stream(_) => broken("breaks off, or sends what is not RTSP or RTP"),
             Self::Closed => broken("closes the connection"),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fleet::{Look, Sampling};
 use flow::{CameraId, CameraState, Health, Timestamp};
 
 use crate::HealthSink;
@@ -29,9 +30,9 @@ impl Reporter {
         true
     }
 
-    /// Tells measured rates of a camera that streams.
-    pub(crate) fn rates(&mut self, rates: Rates) {
-        self.tell(CameraState::Streaming, String::new(), Some(rates));
+    /// Tells measured rates of a camera that streams. `complaint`: what they mean, if nothing good.
+    pub(crate) fn rates(&mut self, rates: Rates, complaint: Option<String>) {
+        self.tell(CameraState::Streaming, complaint.unwrap_or_default(), Some(rates));
     }
 
     fn tell(&self, state: CameraState, reason: String, rates: Option<Rates>) {
@@ -52,6 +53,19 @@ impl Reporter {
 pub(crate) struct Rates {
     pub fps: f32,
     pub key_interval_s: Option<f32>,
+    /// Since the last key picture, or since the start.
+    pub without_key_s: f32,
+}
+
+impl Rates {
+    /// Says so where looks at key pictures come further apart than `at_least_every`.
+    pub(crate) fn too_seldom(&self, look: &Look) -> Option<String> {
+        let apart = self.key_interval_s.unwrap_or(0.0).max(self.without_key_s);
+        let allowed = look.at_least_every.as_secs_f32();
+        (look.sampling == Sampling::Keyframes && apart > allowed).then(|| {
+            format!("key pictures are {apart:.1} s apart, at_least_every is {allowed:.1} s: shorten the camera's key interval, or set `fps`")
+        })
+    }
 }
 
 /// Counts one session's pictures. Pure: times come in.
@@ -60,33 +74,35 @@ pub(crate) struct Meter {
     window: Duration,
     window_began: Instant,
     pictures: u32,
-    last_key: Option<Instant>,
+    /// Or the start.
+    last_key: Instant,
+    seen_key: bool,
     key_interval_s: Option<f32>,
 }
 
 impl Meter {
     pub(crate) fn new(window: Duration, now: Instant) -> Self {
-        Self { window, window_began: now, pictures: 0, last_key: None, key_interval_s: None }
+        Self { window, window_began: now, pictures: 0, last_key: now, seen_key: false, key_interval_s: None }
     }
 
     /// Counts a picture; gives the rates once per window.
     pub(crate) fn picture(&mut self, key: bool, at: Instant) -> Option<Rates> {
         self.pictures += 1;
+        let since_key = at.saturating_duration_since(self.last_key).as_secs_f32();
         if key {
-            if let Some(last) = self.last_key {
-                self.key_interval_s = Some(at.saturating_duration_since(last).as_secs_f32());
-            }
-            self.last_key = Some(at);
+            self.key_interval_s = self.seen_key.then_some(since_key);
+            self.seen_key = true;
+            self.last_key = at;
         }
         let elapsed = at.saturating_duration_since(self.window_began);
         if elapsed < self.window || elapsed.is_zero() {
             return None;
         }
         // While a key picture is overdue, the interval is at least as long as the wait for it.
-        let waiting = self.last_key.map(|last| at.saturating_duration_since(last).as_secs_f32());
         let rates = Rates {
             fps: self.pictures as f32 / elapsed.as_secs_f32(),
-            key_interval_s: self.key_interval_s.map(|interval| interval.max(waiting.unwrap_or(0.0))),
+            key_interval_s: self.key_interval_s.map(|interval| interval.max(since_key)),
+            without_key_s: since_key,
         };
         self.window_began = at;
         self.pictures = 0;
@@ -112,6 +128,17 @@ mod tests {
         assert!(seen.iter().all(|r| (r.fps - 10.0).abs() < 0.01), "{seen:?}");
         let intervals: Vec<f32> = seen.iter().filter_map(|r| r.key_interval_s).collect();
         assert_eq!(intervals, [2.0, 10.0, 20.0]);
+
+        let mut look = crate::testing::look(Sampling::Keyframes, Duration::ZERO);
+        look.at_least_every = Duration::from_secs(10);
+        assert_eq!(seen[1].too_seldom(&look), None);
+        let complaint = seen[2].too_seldom(&look).unwrap();
+        assert!(
+            complaint.starts_with("key pictures are 20.0 s apart, at_least_every is 10.0 s"),
+            "{complaint}"
+        );
+        look.sampling = Sampling::Fps(1.0);
+        assert_eq!(seen[2].too_seldom(&look), None, "every picture is decoded");
     }
 
     #[test]
@@ -126,7 +153,7 @@ mod tests {
         assert!(!reporter.change(CameraState::Refused, "again".to_owned()));
         assert!(reporter.change(CameraState::Broken("x".to_owned()), "other".to_owned()));
         assert!(reporter.change(CameraState::Streaming, String::new()));
-        reporter.rates(Rates { fps: 10.0, key_interval_s: None });
+        reporter.rates(Rates { fps: 10.0, key_interval_s: None, without_key_s: 1.0 }, None);
         let told = told.lock().unwrap();
         assert_eq!(
             told.iter().map(|h| h.state.name()).collect::<Vec<_>>(),

@@ -12,7 +12,7 @@ use crate::admission::Admission;
 use crate::streamer::Streamer;
 use crate::{HealthSink, Policy, Sink};
 
-/// The running sessions. Dropping it ends them without TEARDOWN; [`Ingest::shutdown`] ends them properly.
+/// The running sessions. Dropping it ends them at once; [`Ingest::shutdown`] waits for them to say goodbye.
 #[derive(Debug)]
 pub struct Ingest {
     accounts: Vec<(CameraId, Arc<Account>)>,

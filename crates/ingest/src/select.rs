@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use fleet::{Look, Sampling};
 use flow::Role;
 
-use crate::depacketize::{Content, Picture};
+use crate::picture::{Content, Picture};
 
 /// Why a picture was not passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

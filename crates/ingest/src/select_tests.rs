@@ -1,5 +1,5 @@
 use super::*;
-use crate::depacketize::{Arrival, Damage};
+use crate::picture::{Arrival, Damage};
 use crate::testing::look;
 
 struct Stream {

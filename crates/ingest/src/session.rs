@@ -8,20 +8,24 @@ use fleet::{Camera, Sampling, Transport};
 use flow::{AccessUnit, CameraState, Codec, MediaTime, SessionId, Timestamp};
 use futures::StreamExt as _;
 use retina::client::{
-    PacketItem, PlayOptions, Playing, Session, SessionGroup, SessionIdPolicy, SessionOptions, SetupOptions,
-    Stream, UnknownRtcpSsrcPolicy,
+    Described, PacketItem, PlayOptions, Playing, Session, SessionGroup, SessionIdPolicy, SessionOptions,
+    SetupOptions, Stream, UnknownRtcpSsrcPolicy,
 };
-use retina::codec::{ParametersRef, VideoParametersCodec};
 use retina::rtp::ReceivedPacket;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::Account;
 use crate::admission::Admission;
-use crate::depacketize::{Arrival, Content, Damage, Depacketizer, Packet, Picture};
+use crate::depacketize::Depacketizer;
 use crate::error::{SessionError, Step};
 use crate::health::{Meter, Reporter};
+use crate::picture::{Arrival, Content, Damage, Packet, Picture};
+use crate::sdp;
 use crate::select::{Reason, Selector};
 use crate::{Policy, Sink};
+
+/// The sets may come late, but not this late.
+const MAX_UNDECODABLE_KEYS: u32 = 3;
 
 /// What a session needs of its surroundings.
 pub(crate) struct Context<'a> {
@@ -72,7 +76,7 @@ async fn stream(context: &mut Context<'_>) -> Result<std::convert::Infallible, E
     };
     let (index, codec) = choose_video(session.streams())?;
     step(cancel, Step::Setup, policy.setup, session.setup(index, setup_options(camera.transport))).await?;
-    let receiver = Receiver::new(context, codec, &session.streams()[index])?;
+    let receiver = Receiver::new(context, codec, &session, index)?;
     let playing = step(cancel, Step::Play, policy.play, session.play(play_options())).await?;
     drop(admitted);
 
@@ -159,12 +163,20 @@ struct Receiver {
     lost: u32,
     damaged: u64,
     last_damage: Option<Damage>,
+    /// Key pictures in a row without parameter sets.
+    undecodable_keys: u32,
     /// When the last whole picture came, or PLAY was answered.
     alive: Instant,
 }
 
 impl Receiver {
-    fn new(context: &Context<'_>, codec: Codec, stream: &Stream) -> Result<Self, SessionError> {
+    fn new(
+        context: &Context<'_>,
+        codec: Codec,
+        session: &Session<Described>,
+        index: usize,
+    ) -> Result<Self, SessionError> {
+        let stream = &session.streams()[index];
         let clock_rate = stream.clock_rate_hz();
         if clock_rate == 0 {
             return Err(SessionError::ClockRate);
@@ -172,10 +184,8 @@ impl Receiver {
         let look = &context.camera.look;
         let keys_only = look.sampling == Sampling::Keyframes;
         let mut depacketizer = Depacketizer::new(codec, keys_only, context.policy.max_access_unit);
-        if let Some(ParametersRef::Video(parameters)) = stream.parameters() {
-            for nal in sdp_parameters(parameters.codec_params()) {
-                depacketizer.add_parameters(nal);
-            }
+        for nal in sdp::parameter_sets(session.sdp(), stream.rtp_payload_type()) {
+            depacketizer.add_parameters(&nal);
         }
         let now = Instant::now();
         Ok(Self {
@@ -190,6 +200,7 @@ impl Receiver {
             lost: 0,
             damaged: 0,
             last_damage: None,
+            undecodable_keys: 0,
             alive: now,
         })
     }
@@ -255,6 +266,9 @@ impl Receiver {
         while let Some(picture) = self.depacketizer.pop() {
             self.picture(context, picture);
         }
+        if self.undecodable_keys >= MAX_UNDECODABLE_KEYS {
+            return Err(SessionError::NoParameters(self.undecodable_keys));
+        }
         Ok(())
     }
 
@@ -312,10 +326,16 @@ impl Receiver {
                 self.last_damage = Some(damage);
                 return;
             }
+            Content::NoParameters => {
+                self.undecodable_keys += 1;
+                return;
+            }
             Content::Coded { key, .. } => key,
-            Content::NoParameters => true,
             Content::NotKey => false,
         };
+        if key {
+            self.undecodable_keys = 0;
+        }
         self.first_ticks.get_or_insert(picture.ticks);
         self.alive = Instant::now();
         self.damaged = 0;
@@ -323,17 +343,10 @@ impl Receiver {
         if context.streaming_since.is_none() {
             *context.streaming_since = Some(self.alive);
             context.reporter.change(CameraState::Streaming, String::new());
+            tracing::info!(camera = %context.camera.id, session = %self.session, codec = %self.codec, "streaming");
         }
         if let Some(rates) = self.meter.picture(key, picture.arrival.at) {
-            context.reporter.rates(rates);
+            context.reporter.rates(rates, rates.too_seldom(&context.camera.look));
         }
-    }
-}
-
-fn sdp_parameters(parameters: &VideoParametersCodec) -> Vec<&[u8]> {
-    match parameters {
-        VideoParametersCodec::H264 { sps, pps } => vec![sps, pps],
-        VideoParametersCodec::H265 { vps, sps, pps } => vec![vps, sps, pps],
-        _ => Vec::new(),
     }
 }

@@ -37,8 +37,9 @@ pub struct Server {
 
 impl Server {
     /// Serves `launch` at `/cam`; port 0: any free one.
-    pub fn start(launch: &'static str, login: Login, port: u16) -> Self {
+    pub fn start(launch: impl Into<String>, login: Login, port: u16) -> Self {
         gst::init().unwrap();
+        let launch = launch.into();
         let context = rtsp::glib::MainContext::new();
         let main_loop = rtsp::glib::MainLoop::new(Some(&context), false);
         let clients = Arc::new(AtomicUsize::new(0));
@@ -47,7 +48,7 @@ impl Server {
             let (main_loop, clients) = (main_loop.clone(), Arc::clone(&clients));
             move || {
                 let serve = || {
-                    let server = build(launch, login, port);
+                    let server = build(&launch, login, port);
                     server.connect_client_connected(move |_, _| _ = clients.fetch_add(1, Ordering::Relaxed));
                     let source = server.create_source(rtsp::gio::Cancellable::NONE).unwrap();
                     source.attach(Some(&context));

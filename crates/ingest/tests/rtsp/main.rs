@@ -1,5 +1,9 @@
 //! `ingest` against RTSP servers on this machine: GStreamer's, and bare listeners that misbehave.
 
+#![allow(clippy::disallowed_macros, reason = "a test that is skipped says so")]
+#![allow(clippy::unwrap_used, reason = "a test may; the lint knows only functions marked as tests")]
+
+mod bitstreams;
 mod gst_server;
 mod raw_server;
 mod streams;

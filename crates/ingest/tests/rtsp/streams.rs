@@ -12,7 +12,7 @@ use gstreamer::prelude::*;
 use ingest::Policy;
 
 /// How many pictures GStreamer's own decoder makes of a byte stream.
-fn decoded(codec: Codec, data: &[u8]) -> usize {
+pub fn decoded(codec: Codec, data: &[u8]) -> usize {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), data).unwrap();
     let (parse, decode) = match codec {

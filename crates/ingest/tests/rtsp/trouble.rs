@@ -57,6 +57,7 @@ async fn each_trouble_has_its_state_and_the_neighbour_goes_on() {
     let hangs_up = RawServer::start(|client| async move { drop(client) }).await;
     let not_found = describing("404 Not Found", "", "").await;
     let busy = describing("453 Not Enough Bandwidth", "", "").await;
+    let transport = describing("461 Unsupported Transport", "", "").await;
     let jpeg = describing("200 OK", SDP_TYPE, JPEG).await;
     let bad_sdp = describing("200 OK", SDP_TYPE, "this is no SDP\r\n").await;
     let no_setup = describing("200 OK", SDP_TYPE, SDP).await;
@@ -73,6 +74,13 @@ async fn each_trouble_has_its_state_and_the_neighbour_goes_on() {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    })
+    .await;
+    let no_sets = RawServer::camera(|mut client| async move {
+        for n in 0..4 {
+            client.rtp(n, u32::from(n) * 3600, true, &[0x65, 0x88, 1, 2]).await;
+        }
+        hang(client).await;
     })
     .await;
     let endless = RawServer::camera(|mut client| async move {
@@ -94,12 +102,14 @@ async fn each_trouble_has_its_state_and_the_neighbour_goes_on() {
         ("hangs-up", hangs_up.port, "broken"),
         ("not-found", not_found.port, "refused"),
         ("busy", busy.port, "refused"),
+        ("transport", transport.port, "unsupported"),
         ("jpeg", jpeg.port, "unsupported"),
         ("bad-sdp", bad_sdp.port, "broken"),
         ("no-setup", no_setup.port, "broken"),
         ("no-pictures", no_pictures.port, "no_data"),
         ("bad-rtp", bad_rtp.port, "broken"),
         ("bad-payloads", bad_payloads.port, "broken"),
+        ("no-sets", no_sets.port, "broken"),
         ("endless", endless.port, "broken"),
     ];
     let mut cameras: Vec<_> = cases.iter().map(|(id, port, _)| camera(id, *port, "cam")).collect();
@@ -116,6 +126,7 @@ async fn each_trouble_has_its_state_and_the_neighbour_goes_on() {
     assert!(reason("no-setup").contains("SETUP was not answered within 300ms"), "{}", reason("no-setup"));
     assert!(reason("jpeg").contains("video/jpeg"), "{}", reason("jpeg"));
     assert!(reason("bad-payloads").contains("fragments of a NAL unit"), "{}", reason("bad-payloads"));
+    assert!(reason("no-sets").contains("no parameter sets"), "{}", reason("no-sets"));
     assert!(reason("endless").contains("larger than 4194304 bytes"), "{}", reason("endless"));
     assert!(reason("not-found").contains("404"), "{}", reason("not-found"));
 
