@@ -9,6 +9,8 @@ mod camera;
 mod cameras;
 mod card;
 mod check;
+#[cfg(test)]
+mod example;
 pub mod generate;
 mod load;
 mod look;
@@ -26,7 +28,7 @@ mod units;
 pub use camera::{Camera, Location, Look, Sampling, Transport, Zone};
 pub use card::{Channels, Head, ModelCard, Range, Resize, Thresholds};
 pub use mistake::{Mistake, Mistakes};
-pub use rule::{Code, Dwell, Rule, RuleKind, Situation};
+pub use rule::{Code, Dwell, Per, Rule, RuleKind, Situation};
 pub use schema::{card_schema, schema};
 pub use secret::{Credentials, Secret, SecretRef};
 

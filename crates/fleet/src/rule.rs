@@ -73,4 +73,15 @@ pub struct Dwell {
     pub at_least: Duration,
     /// A thing is stationary while its middle stays within this share of its box's diagonal.
     pub drift: f32,
+    /// What counts as one situation.
+    pub per: Per,
+}
+
+/// What counts as one situation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Per {
+    /// Every thing is one of its own, for example each parked car.
+    Thing,
+    /// Things that stand side by side are one, for example a stall or a row of barriers.
+    Group,
 }

@@ -155,6 +155,12 @@ static DWELL: Shape = Shape {
             "0.25",
             "A thing stays while its middle moves less than this share of its box's diagonal.",
         ),
+        default(
+            "per",
+            Kind::Word(&["thing", "group"]),
+            "thing",
+            "thing: each thing is a situation of its own. group: things that stand side by side are one.",
+        ),
     ],
 };
 

@@ -13,7 +13,7 @@ use crate::load::{Context, situation_id};
 use crate::look::LookPart;
 use crate::mistake::{Path, Place, Problem, Report, listed, nearest};
 use crate::sources::read_bounded;
-use crate::{Code, Credentials, Dwell, Rule, RuleKind, Secret, SecretRef, Situation, Transport, Zone};
+use crate::{Code, Credentials, Dwell, Per, Rule, RuleKind, Secret, SecretRef, Situation, Transport, Zone};
 
 /// Bytes of a file that holds a password.
 const MAX_SECRET: u64 = 1 << 16;
@@ -142,8 +142,8 @@ impl Tables {
             self.compare(&watch.rules, model, fields.item("situations"), path, cx);
         }
         let look = LookPart::read(fields.map("look"));
-        if let (Some(look), Some(item)) = (&look, fields.item("look")) {
-            look.resolve(item.place, &path.key("look"), &mut cx.report);
+        if let (Some(look), Some(written)) = (&look, fields.map("look")) {
+            look.resolve(written, &path.key("look"), &mut cx.report);
         }
         let absent = |key, there: bool| fields.item(key).is_some() && !there;
         Some(Class {
@@ -219,6 +219,7 @@ impl Tables {
                 if able == "none" {
                     continue; // Reported where the situation lists it.
                 }
+                let class = class.as_str();
                 let problem = format!("counts {class:?}, which the model {} does not know", model.id);
                 let known = listed(model.classes.iter().map(ClassName::as_str));
                 let problem = Problem::new(
@@ -350,12 +351,13 @@ fn situation(
     let dwell = rule.map("dwell")?;
     let classes = dwell.list("classes")?.iter().map(|item| Some((ClassName::new(item.text()?), item.place)));
     let classes: Vec<_> = classes.collect::<Option<_>>()?;
+    listed.insert(id.clone(), classes.clone());
     let kind = RuleKind::Dwell(Dwell {
         classes: classes.iter().map(|(class, _)| class.clone()).collect(),
         at_least: dwell.duration("at_least")?,
         drift: dwell.number("drift")? as f32,
+        per: if dwell.text("per")?.as_ref() == "group" { Per::Group } else { Per::Thing },
     });
-    listed.insert(id.clone(), classes);
     let rule = Rule {
         situation: id.clone(),
         kind,

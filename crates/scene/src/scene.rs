@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use fleet::{Camera, Dwell, Rule, RuleKind, Zone};
-use flow::{CameraId, Detections, Event, NormPoint, SituationKey};
+use fleet::{Camera, Dwell, Per, Rule, RuleKind, Zone};
+use flow::{CameraId, Detections, Event, NormBox, NormPoint, SituationKey};
 
 use crate::situation::Situation;
 use crate::tracker::{Presence, Track, Tracker};
@@ -73,7 +73,7 @@ impl Scene {
             watch.begin(&self.camera, tracks, look, &mut events);
         }
         let watches = &self.watches;
-        self.tracker.forget(|track| watches.iter().any(|w| w.open.iter().any(|s| s.track == track.id)));
+        self.tracker.forget(|track| watches.iter().any(|w| w.open.iter().any(|s| s.has(track.id))));
         events
     }
 
@@ -97,8 +97,7 @@ impl Watch {
     fn follow(&mut self, tracks: &[Track], look: &Detections, events: &mut Vec<Event>) {
         let rule = &self.rule;
         self.open.retain_mut(|situation| {
-            let track = tracks.iter().find(|track| track.id == situation.track);
-            let event = situation.look(rule, track, look);
+            let event = situation.look(rule, tracks, look);
             let ended = event.as_ref().is_some_and(|e| matches!(e.phase, flow::Phase::Ended { .. }));
             events.extend(event);
             !ended
@@ -116,6 +115,10 @@ impl Watch {
                 zone: self.zone().id.clone(),
                 situation: self.rule.situation.clone(),
             };
+            let condition = dwell(&self.rule);
+            if condition.per == Per::Group && self.join(track, tracks) {
+                continue;
+            }
             let (situation, event) = Situation::begin(key, &self.rule, track, look);
             self.open.push(situation);
             events.push(event);
@@ -125,12 +128,22 @@ impl Watch {
     /// Whether `track`, or one that is the same thing, already has a situation here.
     fn known(&self, track: &Track, tracks: &[Track]) -> bool {
         self.open.iter().any(|situation| {
-            situation.track == track.id
+            situation.has(track.id)
                 || tracks
                     .iter()
-                    .find(|other| other.id == situation.track)
-                    .is_some_and(|other| other.place().iou(&track.place()) > SAME_THING_IOU)
+                    .filter(|other| situation.has(other.id))
+                    .any(|other| other.place().iou(&track.place()) > SAME_THING_IOU)
         })
+    }
+
+    /// Makes `track` part of an open situation whose things stand beside it.
+    fn join(&mut self, track: &Track, tracks: &[Track]) -> bool {
+        let beside = |situation: &&mut Situation| {
+            let members = tracks.iter().filter(|other| situation.has(other.id));
+            members.into_iter().any(|other| side_by_side(&other.place(), &track.place()))
+        };
+        let found = self.open.iter_mut().find(beside);
+        found.map(|situation| situation.join(track)).is_some()
     }
 
     fn holds(&self, track: &Track, now: flow::Timestamp) -> bool {
@@ -151,6 +164,15 @@ impl Watch {
 fn foot(track: &Track) -> NormPoint {
     let foot = track.place().foot();
     NormPoint { y: foot.y - 1e-4, ..foot }
+}
+
+/// Whether two boxes touch once each is widened by half of its size on every side.
+fn side_by_side(a: &NormBox, b: &NormBox) -> bool {
+    let near = |a0: f32, a1: f32, b0: f32, b1: f32| {
+        let (middle, reach) = ((a0 + a1 - b0 - b1).abs() / 2.0, (a1 - a0) + (b1 - b0));
+        middle <= reach
+    };
+    near(a.x0(), a.x1(), b.x0(), b.x1()) && near(a.y0(), a.y1(), b.y0(), b.y1())
 }
 
 fn dwell(rule: &Rule) -> &Dwell {
@@ -179,6 +201,7 @@ mod tests {
                 classes: vec![ClassName::new("car")],
                 at_least: Duration::from_secs(10),
                 drift: 0.25,
+                per: Per::Thing,
             }),
             min_score: 0.4,
             update_every: Duration::from_secs(20),
@@ -324,6 +347,26 @@ mod tests {
         let events = run(&mut Scene::new(&camera()), 0..20, two);
         assert_eq!(events.len(), 2);
         assert_ne!(events[0].1.id, events[1].1.id);
+    }
+
+    #[test]
+    fn a_group_is_one_situation_and_lasts_until_the_last_of_it_is_gone() {
+        let mut camera = camera();
+        let zone = &camera.zones[0];
+        let mut rule = (*zone.rules[0]).clone();
+        let RuleKind::Dwell(dwell) = &mut rule.kind;
+        dwell.per = Per::Group;
+        camera.zones = Arc::new([Zone { rules: vec![Arc::new(rule)], ..zone.clone() }]);
+        let mut scene = Scene::new(&camera);
+        let events = run(&mut scene, 0..80, |s| {
+            let first = (s < 30).then(|| thing("car", 0.5));
+            let second = (6..50).contains(&s).then(|| thing("car", 0.75));
+            first.into_iter().chain(second).collect()
+        });
+        let story: Vec<_> = events.iter().map(|(s, e)| (*s, e.phase, e.objects.len())).collect();
+        let ended = Phase::Ended { at: at(50) };
+        assert_eq!(story, [(10, Phase::Began, 1), (30, Phase::Updated, 1), (54, ended, 1)]);
+        assert_eq!(events[1].1.last_seen, at(30));
     }
 
     #[test]

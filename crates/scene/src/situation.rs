@@ -11,8 +11,8 @@ pub(crate) struct Situation {
     id: EventId,
     key: SituationKey,
     rule: &'static str,
-    /// The track that makes it up.
-    pub(crate) track: u64,
+    /// The tracks that make it up; more than one where its rule takes a group for one.
+    members: Vec<Member>,
     first_seen: Timestamp,
     began: Timestamp,
     last_seen: Timestamp,
@@ -20,14 +20,42 @@ pub(crate) struct Situation {
     /// Number of the next event.
     sequence: u32,
     confidence: Score,
-    object: EventObject,
-    /// The first look at which it was gone.
+    /// Its things, as last seen.
+    objects: Vec<EventObject>,
+    /// The first look at which all of it was gone.
     gone_since: Option<Timestamp>,
 }
 
-/// What a look says about a situation.
-enum Verdict {
-    Present,
+/// A thing of a situation.
+#[derive(Debug, Clone, Copy)]
+struct Member {
+    track: u64,
+    /// Since when it stood there when it became part of it: a later time means that it has moved.
+    stood_since: Timestamp,
+}
+
+impl Member {
+    fn new(track: &Track) -> Self {
+        Self { track: track.id, stood_since: track.still_since() }
+    }
+
+    fn judge<'t>(&self, tracks: &'t [Track], now: Timestamp) -> Verdict<'t> {
+        let Some(track) = tracks.iter().find(|track| track.id == self.track) else {
+            return Verdict::Gone(now);
+        };
+        match track.presence {
+            Presence::Hidden => Verdict::Unclear,
+            Presence::Missing { since, .. } => Verdict::Gone(since),
+            Presence::Seen if track.in_doubt() => Verdict::Unclear,
+            Presence::Seen if track.still_since() > self.stood_since => Verdict::Gone(track.still_since()),
+            Presence::Seen => Verdict::Present(track),
+        }
+    }
+}
+
+/// What a look says about one thing of a situation.
+enum Verdict<'t> {
+    Present(&'t Track),
     Unclear,
     Gone(Timestamp),
 }
@@ -40,53 +68,63 @@ impl Situation {
             id: EventId::new(now, &key, track.id),
             key,
             rule: rule.kind.name(),
-            track: track.id,
+            members: vec![Member::new(track)],
             first_seen: track.still_since(),
             began: now,
             last_seen: now,
             last_sent: now,
             sequence: 0,
             confidence: confidence(track),
-            object: object(track),
+            objects: vec![object(track)],
             gone_since: None,
         };
         let event = situation.event(Phase::Began, look);
         (situation, event)
     }
 
-    /// Takes one look; `track` is the situation's own, if it is still followed. The event to send, if any;
-    /// `ended` is the last.
-    pub(crate) fn look(&mut self, rule: &Rule, track: Option<&Track>, look: &Detections) -> Option<Event> {
-        let now = look.captured;
-        match self.judge(track, now) {
-            Verdict::Unclear => None,
-            Verdict::Present => {
-                let track = track.expect("a present track is followed");
-                self.gone_since = None;
-                self.last_seen = now;
-                self.object = object(track);
-                self.confidence = confidence(track);
-                let due = now.duration_since(self.last_sent).unsigned_abs() >= rule.update_every;
-                due.then(|| self.event(Phase::Updated, look))
-            }
-            Verdict::Gone(since) => {
-                let since = *self.gone_since.get_or_insert(since);
-                let over = now.duration_since(since).unsigned_abs() >= rule.end_after;
-                over.then(|| self.event(Phase::Ended { at: since }, look))
-            }
-        }
+    /// Whether a track is part of it.
+    pub(crate) fn has(&self, track: u64) -> bool {
+        self.members.iter().any(|member| member.track == track)
     }
 
-    fn judge(&self, track: Option<&Track>, now: Timestamp) -> Verdict {
-        let Some(track) = track else { return Verdict::Gone(now) };
-        match track.presence {
-            Presence::Hidden => Verdict::Unclear,
-            Presence::Missing { since, .. } => Verdict::Gone(since),
-            Presence::Seen if track.in_doubt() => Verdict::Unclear,
-            // Its clock was restarted: it has left the place where the situation was.
-            Presence::Seen if track.still_since() > self.began => Verdict::Gone(track.still_since()),
-            Presence::Seen => Verdict::Present,
+    /// Makes a track, of which the rule holds, part of it; the next `updated` tells.
+    pub(crate) fn join(&mut self, track: &Track) {
+        self.members.push(Member::new(track));
+    }
+
+    /// Takes one look. The event to send, if any; `ended` is the last.
+    pub(crate) fn look(&mut self, rule: &Rule, tracks: &[Track], look: &Detections) -> Option<Event> {
+        let now = look.captured;
+        let mut present = Vec::new();
+        let mut unclear = false;
+        let mut gone = Vec::new();
+        for member in &self.members {
+            match member.judge(tracks, now) {
+                Verdict::Present(track) => present.push(track),
+                Verdict::Unclear => unclear = true,
+                Verdict::Gone(since) => gone.push((member.track, since)),
+            }
         }
+        if !present.is_empty() {
+            self.gone_since = None;
+            self.last_seen = now;
+            self.objects = present.iter().map(|track| object(track)).collect();
+            let best =
+                present.iter().map(|track| confidence(track)).max_by(|a, b| a.get().total_cmp(&b.get()));
+            self.confidence = best.unwrap_or(self.confidence);
+            // What has left the group for good is no longer looked for.
+            let over = |since: Timestamp| now.duration_since(since).unsigned_abs() >= rule.end_after;
+            self.members.retain(|m| !gone.iter().any(|(track, since)| *track == m.track && over(*since)));
+            let due = now.duration_since(self.last_sent).unsigned_abs() >= rule.update_every;
+            return due.then(|| self.event(Phase::Updated, look));
+        }
+        if unclear {
+            return None;
+        }
+        let last = gone.iter().map(|(_, since)| *since).max().unwrap_or(now);
+        let since = *self.gone_since.get_or_insert(last);
+        let over = now.duration_since(since).unsigned_abs() >= rule.end_after;
+        over.then(|| self.event(Phase::Ended { at: since }, look))
     }
 
     fn event(&mut self, phase: Phase, look: &Detections) -> Event {
@@ -103,7 +141,7 @@ impl Situation {
             began: self.began,
             last_seen: self.last_seen,
             confidence: self.confidence,
-            objects: vec![self.object.clone()],
+            objects: self.objects.clone(),
             model: look.model.clone(),
             frame: look.frame.clone(),
             captured: look.captured,
