@@ -1,1 +1,75 @@
-fn main() {}
+//! The program: commands, the wiring, supervision.
+//!
+//! [`pipeline`] is the only place where two stages meet. `main` reads top to bottom: what was asked, then the
+//! command, then the exit code: 0 done, 1 failed, 2 the user's mistake.
+
+#![allow(clippy::disallowed_macros, reason = "the program is what writes to the terminal")]
+
+mod annotate;
+mod broker;
+mod cmd;
+mod fleet_text;
+mod health;
+mod live;
+mod pipeline;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Watches a county's cameras and reports situations over MQTT.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// A simulated street, a broker, the pipeline and the desk in one process; nothing to configure
+    Demo(cmd::demo::Args),
+    /// Watch the cameras of a fleet
+    Run(cmd::run::Args),
+    /// Receive events and open cases, with one page to look at them
+    Desk(cmd::desk::Args),
+    /// Check a fleet: every mistake at once, each with its place and what would be right
+    Check(cmd::check::Args),
+    /// Print the JSON Schema of a fleet's YAML, for editors
+    Schema,
+    /// Run the pipeline on a video file as fast as it goes: events as JSON lines, an annotated video
+    Replay(cmd::replay::Args),
+    /// Serve simulated cameras over RTSP, or render pictures for training
+    Sim(cmd::sim::Args),
+}
+
+/// A mistake of the user's: exit code 2 instead of 1.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct UserError(String);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Log lines go to standard error, results to standard output.
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HUIYAN_LOG").unwrap_or_else(|_| {
+        tracing_subscriber::EnvFilter::new("info,rumqttd=error,rumqttc=error,ort=warn,retina=error")
+    });
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+
+    let result = match cli.command {
+        Command::Demo(args) => cmd::demo::run(args),
+        Command::Run(args) => cmd::run::run(args),
+        Command::Desk(args) => cmd::desk::run(args),
+        Command::Check(args) => cmd::check::run(args),
+        Command::Schema => cmd::check::schema(),
+        Command::Replay(args) => cmd::replay::run(args),
+        Command::Sim(args) => cmd::sim::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("huiyan: {error:#}");
+            ExitCode::from(if error.is::<UserError>() { 2 } else { 1 })
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! `huiyan run`: watch the cameras of a fleet.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet::Fleet;
+
+use super::{duration, interrupted, runtime};
+use crate::pipeline::Pipeline;
+use crate::{UserError, fleet_text};
+
+/// Watch the cameras of a fleet.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The fleet's YAML
+    #[arg(long, default_value = "configs/huiyan.yaml")]
+    config: PathBuf,
+    /// Stop after this long, for example 60s
+    #[arg(long = "for", value_parser = duration)]
+    limit: Option<Duration>,
+    /// Print each event as a JSON line on standard output, and at the end what became of every camera
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let fleet = Arc::new(Fleet::load(&args.config).map_err(|mistakes| UserError(mistakes.to_string()))?);
+    if fleet.cameras.is_empty() {
+        return Err(UserError(format!("{}: no cameras to watch", args.config.display())).into());
+    }
+    runtime()?.block_on(async {
+        let json = args.json;
+        let on_event = Box::new(move |told: crate::pipeline::Told<'_>| {
+            if json {
+                println!("{}", fleet_text::event_json(told.event));
+            } else {
+                tracing::info!("{}", fleet_text::event_line(&told));
+            }
+        });
+        let pipeline = Pipeline::start(&fleet, ingest::Policy::default(), on_event)?;
+        tracing::info!(cameras = fleet.cameras.len(), broker = %fleet.broker.host, port = fleet.broker.port, "watching");
+        let limit = async {
+            match args.limit {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = interrupted() => {}
+            () = limit => {}
+        }
+        let cameras = json.then(|| cameras(&fleet, &pipeline));
+        let report = pipeline.stop().await;
+        match cameras {
+            Some(cameras) => println!("{}", serde_json::json!({ "report": report, "cameras": cameras })),
+            None => tracing::info!("stopped: {}", serde_json::to_string(&report)?),
+        }
+        Ok(())
+    })
+}
+
+/// Every camera with its looks and its health.
+fn cameras(fleet: &Fleet, pipeline: &Pipeline) -> Vec<serde_json::Value> {
+    let health: HashMap<_, _> = pipeline.health().into_iter().map(|h| (h.camera.clone(), h)).collect();
+    let cameras = fleet.cameras.iter().map(|camera| {
+        let known = health.get(&camera.id);
+        serde_json::json!({
+            "id": camera.id,
+            "looks": pipeline.looks_of(&camera.id),
+            "state": known.map(|h| h.state.name()),
+            "reason": known.map(|h| &h.reason),
+        })
+    });
+    cameras.collect()
+}

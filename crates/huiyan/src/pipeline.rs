@@ -1,0 +1,300 @@
+//! The wiring: the only place where two stages meet, and where each queue's overflow rule is said.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use crossbeam_channel::{Receiver, bounded};
+use decode::{Pool, PoolOptions};
+use fleet::{Camera, Fleet, ModelCard};
+use flow::{CameraId, Counter, Event, Flow, Health, Look, ModelId};
+use infer::{Detector, Runtime};
+use ingest::{Ingest, Policy};
+use publish::{ModelInfo, Publisher};
+use scene::Scene;
+use tokio_util::sync::CancellationToken;
+
+use crate::health::Board;
+
+/// Detections that wait for the scenes; the inference threads wait with them.
+const LOOKS_WAITING: usize = 64;
+/// How long a stage gets to finish what it holds when the program stops.
+const STOP_STAGE: Duration = Duration::from_secs(5);
+
+/// An event, as told to whoever watches the program.
+pub struct Told<'a> {
+    /// What happened.
+    pub event: &'a Event,
+    /// Its evidence picture.
+    pub evidence: Option<PathBuf>,
+}
+
+/// Called for every event once it is safe on disk, on the scene thread.
+pub type OnEvent = Box<dyn Fn(Told<'_>) + Send>;
+
+/// The running stages of one worker.
+pub struct Pipeline {
+    ingest: Ingest,
+    pool: Arc<Pool>,
+    detector: Arc<Detector>,
+    scenes: JoinHandle<()>,
+    publisher: Arc<Publisher>,
+    board: Arc<Board>,
+    tally: Arc<SceneTally>,
+}
+
+/// What the scene stage counts.
+#[derive(Default)]
+struct SceneTally {
+    looks: Counter,
+    done: Counter,
+    events: Counter,
+    per_camera: HashMap<CameraId, Counter>,
+}
+
+impl SceneTally {
+    fn flow(&self) -> Flow {
+        Flow { received: self.looks.get(), passed: self.done.get(), dropped: vec![] }
+    }
+}
+
+const NOTHING: Flow = Flow { received: 0, passed: 0, dropped: Vec::new() };
+
+/// What every stage has done so far.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Report {
+    /// Pictures received; passed to a decoder; dropped by reason.
+    pub ingest: Flow,
+    /// Access units received; pictures passed on.
+    pub decode: Flow,
+    /// Pictures received; looks passed on.
+    pub infer: Flow,
+    /// Looks received; looks judged.
+    pub scene: Flow,
+    /// Events received; acknowledged by the broker.
+    pub publish: Flow,
+    /// Events made by the scenes.
+    pub events: u64,
+    /// Messages that wait on disk.
+    pub outbox: u64,
+    /// Whether the broker is connected, or why not.
+    pub broker: String,
+}
+
+impl Pipeline {
+    /// Starts every stage, last stage first, so that each is handed its output. Must be called within a tokio
+    /// runtime.
+    pub fn start(fleet: &Arc<Fleet>, policy: Policy, on_event: OnEvent) -> anyhow::Result<Self> {
+        let cards = load_models(fleet)?;
+        let runtime = Runtime::load(fleet.node.onnxruntime.as_deref())?;
+        let models = cards.iter().map(|card| (card.id.clone(), ModelInfo::from(card))).collect();
+
+        // Events are never dropped: they wait on disk until the broker has acknowledged them.
+        let options = publish::Options::from_fleet(fleet);
+        let publisher = Arc::new(Publisher::start(options, &tokio::runtime::Handle::current())?);
+
+        // Detections wait: the queue is short, and when it is full the inference thread waits.
+        let (looks_in, looks) = bounded::<Look>(LOOKS_WAITING);
+        let tally = Arc::new(SceneTally {
+            per_camera: fleet.cameras.iter().map(|c| (c.id.clone(), Counter::default())).collect(),
+            ..SceneTally::default()
+        });
+        let stage = SceneStage {
+            fleet: fleet.clone(),
+            models,
+            publisher: publisher.clone(),
+            tally: tally.clone(),
+            on_event,
+        };
+        let scenes = std::thread::Builder::new().name("scene".into()).spawn(move || stage.run(&looks))?;
+
+        // Frames are newest-wins: one slot per camera, a newer frame replaces the one that waits.
+        let options = infer::Options {
+            sessions: fleet.node.infer_sessions,
+            max_batch: fleet.node.max_batch,
+            max_delay: fleet.node.max_delay,
+        };
+        let model_of: HashMap<CameraId, ModelId> =
+            fleet.cameras.iter().map(|c| (c.id.clone(), c.model.clone())).collect();
+        let unknown = cards.first().context("no camera names a model")?.id.clone();
+        let detector = Arc::new(Detector::new(
+            &runtime,
+            cards,
+            options,
+            move |camera| model_of.get(camera).unwrap_or(&unknown).clone(),
+            // Fails only once the scene thread is gone, which is after this stage has stopped.
+            move |look| drop(looks_in.send(look)),
+        )?);
+
+        let board = Arc::new(Board::default());
+        let tell: Arc<dyn Fn(Health) + Send + Sync> = {
+            let publisher = publisher.clone();
+            Arc::new(move |health| publisher.health(&health))
+        };
+
+        // Access units: bounded; a full queue refuses, and `ingest` drops to that camera's next key picture.
+        let options = PoolOptions { threads: fleet.node.decode_threads, ..PoolOptions::default() };
+        let frames = detector.clone();
+        let (faults, tell_fault) = (board.clone(), tell.clone());
+        let pool = Arc::new(Pool::new(
+            options,
+            move |frame| frames.offer(frame),
+            move |camera, fault| {
+                if let Some(health) = faults.bad_picture(camera, &fault.to_string()) {
+                    tracing::warn!(%camera, "{}", health.reason);
+                    tell_fault(health);
+                }
+            },
+        )?);
+
+        let units = pool.clone();
+        let sink: ingest::Sink = Arc::new(move |unit| units.offer(unit).map_err(|_| ingest::Overflow));
+        let sessions = board.clone();
+        let health: ingest::HealthSink = Arc::new(move |health| tell(sessions.session(health)));
+        let ingest = Ingest::start(fleet.cameras.clone(), policy, sink, health, &CancellationToken::new());
+
+        Ok(Self { ingest, pool, detector, scenes, publisher, board, tally })
+    }
+
+    /// The account of every stage.
+    pub fn report(&self) -> Report {
+        let (publish, outbox, broker) = match self.publisher.state() {
+            Ok(state) => {
+                let broker = match &state.link {
+                    publish::Link::Up { .. } => "connected".to_owned(),
+                    publish::Link::Down { error, .. } if error.is_empty() => "connecting".to_owned(),
+                    publish::Link::Down { error, .. } => error.clone(),
+                };
+                (state.events, state.outbox.messages, broker)
+            }
+            Err(error) => (NOTHING, 0, error.to_string()),
+        };
+        Report {
+            ingest: self.ingest.counters(),
+            decode: self.pool.counters(),
+            infer: self.detector.counters(),
+            scene: self.tally.flow(),
+            events: self.tally.events.get(),
+            publish,
+            outbox,
+            broker,
+        }
+    }
+
+    /// Looks taken so far, of one camera.
+    pub fn looks_of(&self, camera: &CameraId) -> u64 {
+        self.tally.per_camera.get(camera).map_or(0, Counter::get)
+    }
+
+    /// How the cameras are doing.
+    pub fn health(&self) -> Vec<Health> {
+        self.board.all()
+    }
+
+    /// What the inference stage measures about itself.
+    pub fn infer_numbers(&self) -> infer::Numbers {
+        self.detector.numbers()
+    }
+
+    /// Stops in the order in which data flow, so that what is inside comes out; each stage has a deadline. Events
+    /// that the broker has not acknowledged by then stay on disk for the next start.
+    pub async fn stop(self) -> Report {
+        let Self { ingest, pool, detector, scenes, publisher, tally, .. } = self;
+        let (ingest, _) = ingest.shutdown().await;
+        let stopped = tokio::task::spawn_blocking(move || {
+            let decode = pool.shutdown(STOP_STAGE);
+            drop(pool);
+            detector.shutdown();
+            let infer = detector.counters();
+            // The detector holds the sending end of the looks: without it the scene thread runs dry and ends.
+            drop(detector);
+            (decode, infer)
+        });
+        let (decode, infer) = stopped.await.expect("stopping a stage does not panic");
+        let joined = tokio::task::spawn_blocking(move || scenes.join());
+        if tokio::time::timeout(STOP_STAGE, joined).await.is_err() {
+            tracing::warn!("the scenes did not finish within {STOP_STAGE:?}");
+        }
+        let left = publisher.stop(STOP_STAGE).await;
+        let publish = publisher.state().map_or(NOTHING, |state| state.events);
+        Report {
+            ingest,
+            decode,
+            infer,
+            scene: tally.flow(),
+            publish,
+            events: tally.events.get(),
+            outbox: left.map_or(0, |depth| depth.messages),
+            broker: "stopped".to_owned(),
+        }
+    }
+}
+
+/// The cards of the models that some camera uses.
+fn load_models(fleet: &Fleet) -> anyhow::Result<Vec<ModelCard>> {
+    let mut used: BTreeMap<&ModelId, &Camera> = BTreeMap::new();
+    for camera in &fleet.cameras {
+        used.entry(&camera.model).or_insert(camera);
+    }
+    used.into_keys()
+        .map(|id| {
+            let dir = fleet.models.get(id).with_context(|| format!("model {id} is not configured"))?;
+            ModelCard::load(dir).map_err(|mistakes| crate::UserError(mistakes.to_string()).into())
+        })
+        .collect()
+}
+
+/// Judges the looks and hands the events on, on one thread: a camera's looks stay in order, and the work is small.
+struct SceneStage {
+    fleet: Arc<Fleet>,
+    models: HashMap<ModelId, ModelInfo>,
+    publisher: Arc<Publisher>,
+    tally: Arc<SceneTally>,
+    on_event: OnEvent,
+}
+
+impl SceneStage {
+    fn run(self, looks: &Receiver<Look>) {
+        let mut scenes: HashMap<CameraId, (Arc<Camera>, Scene)> = self
+            .fleet
+            .cameras
+            .iter()
+            .map(|camera| (camera.id.clone(), (camera.clone(), Scene::new(camera))))
+            .collect();
+        for look in looks {
+            self.tally.looks.add(1);
+            if let Some((camera, scene)) = scenes.get_mut(&look.frame.id.camera) {
+                for event in scene.look(&look.detections) {
+                    self.publish(camera, &event, &look);
+                }
+                self.tally.per_camera.get(&camera.id).inspect(|counter| counter.add(1));
+            }
+            self.tally.done.add(1);
+        }
+    }
+
+    /// Does not return before the event is on disk: an event is never dropped. While the disk takes nothing, looks
+    /// wait, and behind them frames are replaced by newer ones.
+    fn publish(&self, camera: &Camera, event: &Event, look: &Look) {
+        self.tally.events.add(1);
+        let situation =
+            self.fleet.situations.get(&event.key.situation).expect("a rule's situation is checked");
+        let model = self.models.get(&event.model).expect("a look's model was loaded");
+        let picture = Some((&look.frame, look.detections.list.as_slice()));
+        let mut said = false;
+        loop {
+            match self.publisher.submit(event, camera, situation, model, picture) {
+                Ok(done) => return (self.on_event)(Told { event, evidence: done.evidence_path }),
+                Err(error) if !said => {
+                    tracing::error!(camera = %camera.id, "{error}; trying again each second")
+                }
+                Err(_) => {}
+            }
+            said = true;
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The program as its users meet it: the real binary, real RTSP, a real broker. One binary, so that it links once.
+
+#![allow(clippy::disallowed_macros, reason = "a test that is skipped says why")]
+
+mod bad_input;
+mod cameras;
+mod delivery;
+mod demo;
+mod real_video;
+mod street_model;
+mod util;
