@@ -64,15 +64,16 @@ async fn rounds_follow_without_a_jump() {
     let entries = ["-show_entries", "packet=pts_time,flags", "-of", "csv=p=0"];
     let text =
         run("ffprobe", &[&["-v", "error", "-rtsp_transport", "tcp"], &entries[..], &[&url]].concat()).await;
-    let packets: Vec<(f64, bool)> = text
+    // ffprobe does not know the time of the very first packet, whose parameter sets come in packets of their own.
+    let packets: Vec<(Option<f64>, bool)> = text
         .lines()
         .filter_map(|line| line.split_once(','))
-        .map(|(pts, flags)| (pts.parse().unwrap_or_else(|_| panic!("{text}")), flags.contains('K')))
+        .map(|(pts, flags)| (pts.parse().ok(), flags.contains('K')))
         .collect();
     assert_eq!(packets.len(), 75);
     assert_eq!(packets.iter().filter(|(_, key)| *key).count(), 6);
-    for pair in packets.windows(2) {
-        assert!((pair[1].0 - pair[0].0 - 0.04).abs() < 0.001, "{pair:?}");
+    for (n, (pts, _)) in packets.iter().enumerate().skip(1) {
+        assert!((pts.unwrap() - 0.04 * n as f64).abs() < 0.001, "packet {n}: {text}");
     }
     server.shutdown().await;
 }

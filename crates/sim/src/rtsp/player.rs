@@ -98,7 +98,7 @@ impl Player {
             loss: fastrand::Rng::with_seed(seed),
             noise: fastrand::Rng::with_seed(1),
         };
-        player.to_key();
+        player.skip_to_key();
         player.skipped = 0;
         player
     }
@@ -152,7 +152,7 @@ impl Player {
     pub(super) fn drop_to_key(&mut self) {
         self.skipped += 1;
         self.step();
-        self.to_key();
+        self.skip_to_key();
     }
 
     /// Pictures left out since the last call.
@@ -247,7 +247,7 @@ impl Player {
         self.settle();
     }
 
-    fn to_key(&mut self) {
+    fn skip_to_key(&mut self) {
         self.settle();
         while !self.ended() && !self.table.units[self.index].key {
             self.skipped += 1;
