@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::develop::Conditions;
 use super::layout::Layout;
 use super::random::populate;
-use super::studio::{Picture, SizeError, Studio};
+use super::studio::{Picture, Seen, SizeError, Studio};
 use super::thing::Class;
 
 /// A thing is labelled if at least this share of it is visible.
@@ -75,9 +75,13 @@ fn samples(seed: u64, street: usize, size: (u32, u32)) -> Result<Vec<Sample>, Si
 
 /// What a detector is asked to find in a picture.
 pub fn labels(picture: &Picture) -> Vec<(Class, [u32; 4])> {
+    labels_with_visibility(picture).map(|s| (s.class, s.bbox)).collect()
+}
+
+/// The things that are visible enough to be asked for.
+pub(super) fn labels_with_visibility(picture: &Picture) -> impl Iterator<Item = &Seen> {
     let worth = |b: [u32; 4]| b[2] - b[0] >= LEAST_SIDE && b[3] - b[1] >= LEAST_SIDE;
-    let seen = picture.seen.iter().filter(|s| s.visible >= LEAST_VISIBLE && worth(s.bbox));
-    seen.map(|s| (s.class, s.bbox)).collect()
+    picture.seen.iter().filter(move |s| s.visible >= LEAST_VISIBLE && worth(s.bbox))
 }
 
 #[derive(Serialize)]

@@ -44,6 +44,8 @@ pub struct Conditions {
     pub gamma: f32,
     /// Contrast around the middle, about 1.
     pub contrast: f32,
+    /// Strength of shadows, about 1; 0 for none.
+    pub shadow: f32,
 }
 
 impl Conditions {
@@ -58,6 +60,7 @@ impl Conditions {
             cast: Rgb(1.0, 1.0, 1.0),
             gamma: 1.0,
             contrast: 1.0,
+            shadow: 1.0,
         }
     }
 
@@ -80,6 +83,7 @@ impl Conditions {
             cast: Rgb(between(rng, 0.9, 1.1), between(rng, 0.94, 1.06), between(rng, 0.9, 1.1)),
             gamma: if dark > 1.0 { between(rng, 0.65, 1.0) } else { between(rng, 0.8, 1.25) },
             contrast: between(rng, 0.8, 1.15),
+            shadow: between(rng, 0.6, 1.25),
         }
     }
 

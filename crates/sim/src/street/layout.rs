@@ -127,22 +127,24 @@ impl Layout {
         }
     }
 
-    /// The middle of a place: its point nearest to the middle of the lower part of the picture.
+    /// The middle of a place: where it comes nearest to a good place in the picture, low but well inside.
     pub fn middle(&self, place: Place) -> V3 {
         let u = self.across(place);
         let off = |s: f32| {
             self.view.project(V3::new(u, s, 0.0)).map_or(f32::INFINITY, |(x, y)| {
-                (x / self.view.width - 0.5).abs() + (y / self.view.height - 0.6).abs()
+                let aside = ((x / self.view.width - 0.5).abs() - 0.2).max(0.0);
+                3.0 * aside + (y / self.view.height - 0.62).abs()
             })
         };
         let best = (8..160).map(|i| i as f32 * 0.25).min_by(|a, b| off(*a).total_cmp(&off(*b)));
         V3::new(u, best.unwrap_or(10.0), 0.0)
     }
 
-    /// Corners of a strip of the ground around a place, `along` metres long and `wide` metres wide, as shares
-    /// of the picture, cut off at its edges.
-    pub fn strip(&self, place: Place, along: f32, wide: f32) -> Vec<(f32, f32)> {
+    /// Corners of a strip of the ground around a place, `along` metres long and `wide` metres wide, moved `across`
+    /// towards the camera's side, as shares of the picture, cut off at its edges.
+    pub fn strip(&self, place: Place, across: f32, (along, wide): (f32, f32)) -> Vec<(f32, f32)> {
         let m = self.middle(place);
+        let m = V3::new(m.u + across * self.side(), m.s, 0.0);
         let corner = |du: f32, ds: f32| V3::new(m.u + du * wide / 2.0, m.s + ds * along / 2.0, 0.0);
         let corners = [corner(-1.0, -1.0), corner(1.0, -1.0), corner(1.0, 1.0), corner(-1.0, 1.0)];
         let pixels = self.view.polygon(&corners);

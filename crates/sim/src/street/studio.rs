@@ -232,6 +232,10 @@ impl Studio {
             (Light::Dusk, Weather::Clear) => (0.3, 0.25),
             _ => (0.0, 0.22),
         };
+        let dark = dark * self.conditions.shadow;
+        if dark <= 0.0 {
+            return;
+        }
         let (long, wide) = match thing.kind {
             Kind::Person(..) | Kind::Prop(_) => (long.min(0.3), wide.min(0.3)),
             Kind::Umbrella | Kind::Heap => return,
