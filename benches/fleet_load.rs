@@ -3,6 +3,8 @@
 //!
 //! `cargo bench -p fleet --bench fleet_load [-- --json]`
 
+#![allow(clippy::disallowed_macros, reason = "a bench prints its figures")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

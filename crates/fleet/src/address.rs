@@ -72,7 +72,8 @@ fn parse(text: &str, scheme: &str, expected: &str) -> Result<Url, Problem> {
 fn has_login(text: &str) -> bool {
     let Some((_, rest)) = text.split_once("://") else { return false };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    authority.contains('@') || (rest.contains('@') && Url::parse(text).is_err())
+    let odd_port = || authority.ends_with(':') || Url::parse(text).is_err();
+    authority.contains('@') || (rest.contains('@') && odd_port())
 }
 
 /// The byte range of the value of a password parameter, where it has one.
@@ -134,6 +135,7 @@ mod tests {
             ("rtsp://admin@10.0.0.1/x", "rtsp://***@10.0.0.1/x"),
             ("rtsp://admin:hun/ter2@10.0.0.1/x", "rtsp://***@10.0.0.1/x"),
             ("rtsp://admin:hun@ter2@10.0.0.1/x", "rtsp://***@10.0.0.1/x"),
+            ("rtsp://admin:/hunter2@10.0.0.1/x", "rtsp://***@10.0.0.1/x"),
             (
                 "rtsp://10.0.0.1/user=admin&password=hunter2&channel=1",
                 "rtsp://10.0.0.1/user=admin&password=***&channel=1",

@@ -168,13 +168,14 @@ impl<'t, 'c, 'e> Cameras<'t, 'c, 'e> {
 
     fn look(&mut self, fields: &Fields, class: &Class, path: &Path<'_>) -> Option<Look> {
         let own = LookPart::read(fields.map("look"))?;
-        let place = fields.item("look").map_or(Place { file: 0, line: 0, column: 0 }, |item| item.place);
         let look = own.or(class.look);
-        if own == LookPart::default() {
+        match fields.map("look") {
+            Some(written) if own != LookPart::default() => {
+                look.resolve(written, &path.key("look"), &mut self.cx.report)
+            }
             // Contradictions within a class are reported there.
-            return look.filled();
+            _ => look.filled(),
         }
-        look.resolve(place, &path.key("look"), &mut self.cx.report)
     }
 
     fn location(&mut self, fields: &Fields, path: &Path<'_>) -> Option<Location> {

@@ -190,6 +190,7 @@ impl Reading<'_> {
         if *id != *folder {
             let problem = format!("is not the name of its folder, {folder:?}");
             self.mistake("id", Some(&id), Problem::new(problem, "make them equal"));
+            return None;
         }
         ModelId::new(&id).ok()
     }

@@ -305,8 +305,8 @@ impl Checker<'_> {
         if points.len() < corners.len() {
             return Err(None);
         }
-        let corners = "expected the corners in order around the zone, as [x, y] shares of the picture";
-        let polygon = Polygon::new(points).map_err(|error| Some(Problem::new(error.to_string(), corners)))?;
+        // Flow's own words say what would be right.
+        let polygon = Polygon::new(points).map_err(|error| Some(Problem::new(error.to_string(), "")))?;
         Ok(Value::Polygon(Box::new(polygon)))
     }
 
@@ -357,6 +357,7 @@ fn scalar(kind: &Kind, text: &str, plain: bool) -> Result<Value, Problem> {
         Kind::Name(_) | Kind::User | Kind::Secret | Kind::Path if text.is_empty() => {
             return refuse("is empty");
         }
+        Kind::Path if text.contains("://") => return refuse("is an address"),
         Kind::Name(_) | Kind::User | Kind::Path if text.len() > 1_000 => return refuse("is too long"),
         Kind::Name(_) | Kind::User | Kind::Path => Value::Text(text.into()),
         Kind::Secret => match text.split_once(':') {
@@ -464,7 +465,7 @@ impl Kind {
             Self::Map(shape) => shape.name == "login",
             // A login written where its name belongs.
             Self::Name("credentials") => id(text).is_err(),
-            Self::WordOr(_, of) => return of.shown(text),
+            Self::WordOr(_, of) | Self::Table(of) | Self::List(of, ..) => return of.shown(text),
             _ => false,
         };
         if secret { "***" } else { text }

@@ -47,8 +47,12 @@ impl LookPart {
     }
 
     /// With the defaults; reports what contradicts itself.
-    pub fn resolve(self, place: Place, path: &Path<'_>, report: &mut Report) -> Option<Look> {
+    /// `written` is where one would correct it.
+    pub fn resolve(self, written: &Fields, path: &Path<'_>, report: &mut Report) -> Option<Look> {
         let look = self.filled()?;
+        let keys = ["at_most_every", "at_least_every", "sampling"];
+        let start = Place { file: 0, line: 1, column: 1 };
+        let place = keys.iter().find_map(|key| written.item(key)).map_or(start, |item| item.place);
         let shown = show_duration(look.at_most_every);
         if let (Sampling::Fps(fps), Some(limit)) = (look.sampling, self.at_most_every) {
             let period = period(fps);

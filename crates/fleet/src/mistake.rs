@@ -221,10 +221,14 @@ pub(crate) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) 
     if name.len() > 100 {
         return None;
     }
-    let far = (name.chars().count() / 3).max(2);
-    let distances =
-        known.into_iter().map(|k| (strsim::osa_distance(&name.to_lowercase(), &k.to_lowercase()), k));
-    distances.filter(|(d, _)| *d <= far).min().map(|(_, k)| k)
+    let lower = name.to_lowercase();
+    let far = (lower.chars().count() / 3).max(2);
+    // Of two that are equally far, people mean the one with the same first letter.
+    let distance = |known: &'n str| {
+        let other = known.to_lowercase();
+        (strsim::osa_distance(&lower, &other), lower.chars().next() != other.chars().next(), known)
+    };
+    known.into_iter().map(distance).filter(|(d, ..)| *d <= far).min().map(|(.., known)| known)
 }
 
 /// `a, b, c`, cut after a dozen.
@@ -255,6 +259,7 @@ mod tests {
     fn the_nearest_name_is_near() {
         assert_eq!(nearest("ulr", ["id", "url", "name"]), Some("url"));
         assert_eq!(nearest("illegal_parkin", ["illegal_parking"]), Some("illegal_parking"));
+        assert_eq!(nearest("wroker", ["broker", "worker"]), Some("worker"));
         assert_eq!(nearest("weather", ["id", "url"]), None);
     }
 

@@ -1,5 +1,6 @@
 //! Folders with a model and a configuration in them.
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "part of tests, though outside of a #[test] function")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,8 +20,7 @@ site: test
 models: {street-demo: models/street-demo}
 situations:
   parking: {zh: 停车, en: parking, rule: {dwell: {classes: [car]}}}
-classes:
-  community: {model: street-demo, situations: [parking]}
+classes: {community: {model: street-demo, situations: [parking]}}
 ";
 
 impl Folder {
