@@ -126,7 +126,7 @@ mod tests {
     use flow::{NormBox, Score};
 
     use super::*;
-    use crate::tests::make::{frame, frame_of};
+    use crate::testing::sample::{frame, frame_of};
 
     fn person(x0: f32, y0: f32, x1: f32, y1: f32) -> Detection {
         Detection {

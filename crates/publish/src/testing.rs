@@ -1,4 +1,7 @@
-//! A real mosquitto, and a real `mosquitto_sub` listening to it, for tests. Both are ended by process id.
+//! For tests: a real mosquitto, and a real `mosquitto_sub` listening to it, and events to send. The processes
+//! are ended by id.
+
+pub mod sample;
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -72,6 +75,23 @@ impl Mosquitto {
         }
     }
 
+    /// Has it write its sessions to disk (SIGUSR1), which it otherwise does once a second; returns when they are.
+    fn save(&self) -> Result<(), String> {
+        let Some(child) = &self.child else { return Ok(()) };
+        let file = self.dir.path().join("mosquitto.db");
+        let written = || std::fs::metadata(&file).and_then(|m| m.modified()).ok();
+        let before = written();
+        let signal = format!("kill -USR1 {}", child.id());
+        Command::new("sh").args(["-c", &signal]).status().map_err(|e| format!("{signal}: {e}"))?;
+        let deadline = Instant::now() + Duration::from_secs(5);
+        // Without persistence there is nothing to wait for.
+        let config = std::fs::read_to_string(self.dir.path().join("mosquitto.conf")).unwrap_or_default();
+        while !config.contains("persistence false") && written() == before && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
     /// Its port.
     pub fn port(&self) -> u16 {
         self.port
@@ -105,32 +125,41 @@ impl Mosquitto {
         if !subscribed.status.success() {
             return Err(format!("mosquitto_sub: {}", String::from_utf8_lossy(&subscribed.stderr)));
         }
+        self.save()?;
         let child = command()
             .args(["-F", "%t\t%r\t%C\t%E\t%P\t%x"])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .map_err(|e| format!("mosquitto_sub: {e}"))?;
-        Ok(Listener::new(child))
+        let listener = Listener::new(child);
+        self.wait_for_client(name)?;
+        Ok(listener)
+    }
+
+    /// `mosquitto_sub` gives up if the broker is gone before its first connection: wait until that stands.
+    fn wait_for_client(&self, name: &str) -> Result<(), String> {
+        let log = self.dir.path().join("log");
+        let entry = format!(" as {name} (");
+        let deadline = Instant::now() + Duration::from_secs(5);
+        // The first was the call that subscribed.
+        while std::fs::read_to_string(&log).unwrap_or_default().matches(&entry).count() < 2 {
+            if Instant::now() > deadline {
+                return Err(format!("mosquitto_sub {name} does not connect"));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
     }
 
     /// Publishes with `mosquitto_pub`, QoS 1.
     pub fn publish(&self, topic: &str, payload: &[u8]) -> Result<(), String> {
         use std::io::Write;
+        // `-s` reads the payload from the standard input, but does not take an empty one.
+        let source = if payload.is_empty() { "-n" } else { "-s" };
         let mut child = Command::new("mosquitto_pub")
-            .args([
-                "-V",
-                "mqttv5",
-                "-h",
-                "127.0.0.1",
-                "-p",
-                &self.port.to_string(),
-                "-q",
-                "1",
-                "-t",
-                topic,
-                "-s",
-            ])
+            .args(["-V", "mqttv5", "-h", "127.0.0.1", "-p", &self.port.to_string(), "-q", "1"])
+            .args(["-t", topic, source])
             .stdin(Stdio::piped())
             .spawn()
             .map_err(|e| format!("mosquitto_pub: {e}"))?;

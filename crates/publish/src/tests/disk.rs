@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::make::{self, event};
+use crate::testing::sample::{self as make, event};
 use crate::{Outbox, Publisher};
 
 /// Nobody listens there: the port was free a moment ago and connections to it are refused.

@@ -1,7 +1,7 @@
 //! The files in `testdata/` are the contract: what is written must equal them, and what is in them must be readable.
 
-use super::make;
 use crate::message::Speaker;
+use crate::testing::sample as make;
 use crate::wire::{
     EventMessage, Evidence, HealthMessage, Outcome, ReadError, Receipt, Role, WorkerState, WorkerStatus,
     peek_event_id,

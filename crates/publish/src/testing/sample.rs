@@ -1,4 +1,7 @@
-//! Values to test with.
+//! Values to test with: a car that parks where it should not, seen by one camera.
+
+// What is built here is constant: it either always works or never.
+#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +15,7 @@ use flow::{
 use crate::wire::ModelInfo;
 use crate::{Blur, Options};
 
+/// Seconds after an arbitrary fixed moment.
 pub fn time(second: i64) -> Timestamp {
     Timestamp::from_second(1_764_000_000 + second).unwrap()
 }
@@ -23,6 +27,7 @@ pub fn frame(width: usize, height: usize) -> Frame {
     frame_of(width, height, luma, (vec![110; chroma], vec![140; chroma]))
 }
 
+/// A picture with these planes, limited range, BT.601.
 pub fn frame_of(width: usize, height: usize, y: Vec<u8>, (cb, cr): (Vec<u8>, Vec<u8>)) -> Frame {
     let plane = |data: Vec<u8>, stride| Plane { data: Bytes::from(data), stride };
     let half = width.div_ceil(2);
@@ -35,6 +40,7 @@ fn frame_id() -> FrameId {
     FrameId { camera: CameraId::new("hn-0001").unwrap(), session: SessionId::next(), sequence: 45 }
 }
 
+/// What a model saw in it.
 pub fn seen() -> Vec<Detection> {
     let bbox = NormBox::new(0.5, 0.25, 0.75, 0.75).unwrap();
     vec![Detection { class: ClassName::new("car"), score: Score::new(0.875).unwrap(), bbox }]
@@ -78,6 +84,7 @@ pub fn event(number: u64, sequence: u32) -> Event {
     }
 }
 
+/// The camera.
 pub fn camera() -> fleet::Camera {
     fleet::Camera {
         id: CameraId::new("hn-0001").unwrap(),
@@ -99,10 +106,15 @@ pub fn camera() -> fleet::Camera {
     }
 }
 
+/// The situation.
 pub fn situation() -> fleet::Situation {
     let id = SituationId::new("illegal_parking").unwrap();
-    let dwell =
-        fleet::Dwell { classes: vec![ClassName::new("car")], at_least: Duration::from_secs(60), drift: 0.2 };
+    let dwell = fleet::Dwell {
+        classes: vec![ClassName::new("car")],
+        at_least: Duration::from_secs(60),
+        drift: 0.2,
+        per: fleet::Per::Thing,
+    };
     fleet::Situation {
         zh: "机动车乱停放".into(),
         en: "illegal parking".into(),
@@ -123,10 +135,12 @@ pub fn situation() -> fleet::Situation {
     }
 }
 
+/// The model.
 pub fn model() -> ModelInfo {
     ModelInfo { id: ModelId::new("street-demo").unwrap(), version: "1.0.0".into(), sha256: "ab".repeat(32) }
 }
 
+/// A publisher with its files in `dir`.
 pub fn options(dir: &std::path::Path, broker: fleet::Broker) -> Options {
     Options {
         site: "huinan".into(),

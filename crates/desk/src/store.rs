@@ -1,0 +1,204 @@
+//! The desk's database: inbox, cases, pictures.
+
+mod read;
+mod schema;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use flow::{EventId, Timestamp};
+use publish::wire::{EventMessage, PhaseName, Role};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+pub(crate) use read::{Case, Picture, Total};
+
+/// The database of one desk.
+#[derive(Debug)]
+pub(crate) struct Store {
+    db: Mutex<Connection>,
+    path: PathBuf,
+    evidence_max_bytes: u64,
+}
+
+/// The database could not do its work.
+#[derive(Debug, thiserror::Error)]
+#[error("desk database {path}: {source}")]
+pub struct StoreError {
+    /// Its file.
+    pub path: PathBuf,
+    /// Why.
+    pub source: rusqlite::Error,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// It opened this case.
+    Opened(u64),
+    /// It was attached to this case.
+    Attached(u64),
+    /// It was there already, in this case.
+    Duplicate(u64),
+}
+
+impl Store {
+    /// Opens, or creates, the database. Evidence is kept up to `evidence_max_bytes`.
+    pub fn open(path: &Path, evidence_max_bytes: u64) -> Result<Self, StoreError> {
+        let open = || {
+            if let Some(dir) = path.parent() {
+                // Where this fails, opening the file fails and names the path.
+                let _ = std::fs::create_dir_all(dir);
+            }
+            let db = Connection::open(path)?;
+            db.pragma_update(None, "journal_mode", "WAL")?;
+            db.pragma_update(None, "synchronous", "FULL")?;
+            db.busy_timeout(std::time::Duration::from_secs(5))?;
+            db.execute_batch(schema::SCHEMA)?;
+            Ok(db)
+        };
+        let db = open().map_err(|source| StoreError { path: path.to_owned(), source })?;
+        Ok(Self { db: Mutex::new(db), path: path.to_owned(), evidence_max_bytes })
+    }
+
+    /// Stores a message and opens or updates its case, in one transaction. `body` is the message as it came.
+    pub fn receive(&self, message: &EventMessage, body: &[u8]) -> Result<Received, StoreError> {
+        self.with(|db| {
+            let transaction = db.transaction()?;
+            let received = receive(&transaction, message, body)?;
+            transaction.commit()?;
+            Ok(received)
+        })
+    }
+
+    /// Stores a picture; of each role only the latest. Then the oldest go until the rest fits, those without a
+    /// case first, so that pictures of nothing cannot displace evidence.
+    pub fn keep_picture(
+        &self,
+        event: EventId,
+        role: Role,
+        sha256: &str,
+        bytes: &[u8],
+    ) -> Result<(), StoreError> {
+        let max = i64::try_from(self.evidence_max_bytes).unwrap_or(i64::MAX);
+        self.with(|db| {
+            let transaction = db.transaction()?;
+            transaction.execute(
+                "INSERT OR REPLACE INTO evidence (event, role, sha256, size, received, bytes)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![event.to_string(), role.name(), sha256, bytes.len() as i64, now_ms(), bytes],
+            )?;
+            evict(&transaction, max)?;
+            transaction.commit()
+        })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        work(&mut self.lock()).map_err(|source| StoreError { path: self.path.clone(), source })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A panic inside a transaction rolled it back: the connection is as good as before.
+        self.db.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn receive(transaction: &Transaction, message: &EventMessage, body: &[u8]) -> rusqlite::Result<Received> {
+    let data = &message.data;
+    let event = data.event.to_string();
+    let new = transaction.execute(
+        "INSERT OR IGNORE INTO inbox (source, message, event, sequence, phase, received, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![message.source, message.id, event, data.sequence, data.phase.name(), now_ms(), body],
+    )?;
+    let case = transaction
+        .query_row("SELECT number FROM cases WHERE event = ?1", [&event], |row| row.get::<_, i64>(0))
+        .optional()?;
+    if let (0, Some(number)) = (new, case) {
+        return Ok(Received::Duplicate(number as u64));
+    }
+    let number = match case {
+        Some(number) => number,
+        None => open_case(transaction, message, &event, body)?,
+    };
+    update_case(transaction, message, number, body)?;
+    for picture in &data.evidence {
+        transaction.execute(
+            "INSERT INTO pictures (event, role, sequence, sha256, objects) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (event, role) DO UPDATE
+             SET sequence = excluded.sequence, sha256 = excluded.sha256, objects = excluded.objects
+             WHERE excluded.sequence >= pictures.sequence",
+            params![event, picture.role.name(), data.sequence, picture.sha256, objects(message)],
+        )?;
+    }
+    Ok(match case {
+        Some(number) => Received::Attached(number as u64),
+        None => Received::Opened(number as u64),
+    })
+}
+
+fn open_case(
+    transaction: &Transaction,
+    message: &EventMessage,
+    event: &str,
+    body: &[u8],
+) -> rusqlite::Result<i64> {
+    transaction.query_row(
+        "INSERT INTO cases (number, event, state, opened, sequence, body)
+         VALUES ((SELECT coalesce(max(number), 0) + 1 FROM cases), ?1, 'open', ?2, ?3, ?4) RETURNING number",
+        params![event, now_ms(), message.data.sequence, body],
+        |row| row.get(0),
+    )
+}
+
+/// Messages may arrive in any order: the one with the highest number is shown, and what has ended stays ended.
+fn update_case(
+    transaction: &Transaction,
+    message: &EventMessage,
+    number: i64,
+    body: &[u8],
+) -> rusqlite::Result<()> {
+    let sequence = message.data.sequence;
+    transaction.execute(
+        "UPDATE cases SET sequence = ?2, body = ?3 WHERE number = ?1 AND sequence < ?2",
+        params![number, sequence, body],
+    )?;
+    if message.data.phase == PhaseName::Ended {
+        transaction.execute("UPDATE cases SET state = 'ended' WHERE number = ?1", [number])?;
+    }
+    Ok(())
+}
+
+/// The objects of the message that came with a picture: the boxes that fit it.
+fn objects(message: &EventMessage) -> String {
+    let cleared = message.data.phase == PhaseName::Ended;
+    // The picture at the end shows that the things are gone.
+    let list = if cleared { &[] } else { message.data.objects.as_slice() };
+    serde_json::to_string(list).unwrap_or_else(|_| "[]".into())
+}
+
+fn evict(transaction: &Transaction, max: i64) -> rusqlite::Result<()> {
+    let total: i64 =
+        transaction.query_row("SELECT coalesce(sum(size), 0) FROM evidence", [], |row| row.get(0))?;
+    if total <= max {
+        return Ok(());
+    }
+    let mut excess = total - max;
+    let mut oldest = transaction.prepare(
+        "SELECT event, role, size FROM evidence
+         ORDER BY event IN (SELECT event FROM cases), received, event",
+    )?;
+    let mut victims: Vec<(String, String)> = Vec::new();
+    let mut rows = oldest.query([])?;
+    while let Some(row) = rows.next()?.filter(|_| excess > 0) {
+        excess -= row.get::<_, i64>(2)?;
+        victims.push((row.get(0)?, row.get(1)?));
+    }
+    for (event, role) in victims {
+        transaction.execute("DELETE FROM evidence WHERE event = ?1 AND role = ?2", [event, role])?;
+    }
+    Ok(())
+}
+
+fn now_ms() -> i64 {
+    Timestamp::now().as_millisecond()
+}

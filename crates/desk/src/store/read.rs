@@ -1,0 +1,116 @@
+//! What the page asks.
+
+use flow::{EventId, Timestamp};
+use publish::wire::{EventData, EventMessage, Object, Role};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Store, StoreError};
+
+/// A case, as it is shown.
+#[derive(Debug, Clone, serde::Serialize)]
+pub(crate) struct Case {
+    /// Counts from 1 without gaps.
+    #[serde(rename = "case")]
+    pub number: u64,
+    /// `open` or `ended`.
+    pub state: String,
+    /// When the desk opened it.
+    pub opened: Timestamp,
+    /// `updated` messages so far.
+    pub updates: u64,
+    /// Pictures that are there, in the order first, near, latest, clear.
+    pub pictures: Vec<Picture>,
+    /// What its latest message says.
+    pub event: EventData,
+}
+
+/// A picture of a case.
+#[derive(Debug, Clone, serde::Serialize)]
+pub(crate) struct Picture {
+    /// What it shows.
+    pub role: Role,
+    /// Where it is served.
+    pub url: String,
+    /// What is to be seen in it.
+    pub objects: Vec<Object>,
+}
+
+/// How many cases there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Total {
+    pub open: u64,
+    pub ended: u64,
+}
+
+impl Store {
+    /// The newest cases with a number below `before`, newest first.
+    pub fn cases(&self, before: Option<u64>, limit: usize) -> Result<Vec<Case>, StoreError> {
+        let before = before.and_then(|n| i64::try_from(n).ok()).unwrap_or(i64::MAX);
+        self.with(|db| {
+            let mut statement = db.prepare_cached(
+                "SELECT number, event, state, opened, body,
+                        (SELECT count(DISTINCT sequence) FROM inbox
+                         WHERE inbox.event = cases.event AND phase = 'updated')
+                 FROM cases WHERE number < ?1 ORDER BY number DESC LIMIT ?2",
+            )?;
+            let mut rows = statement.query(params![before, limit as i64])?;
+            let mut cases = Vec::new();
+            while let Some(row) = rows.next()? {
+                let (number, event): (i64, String) = (row.get(0)?, row.get(1)?);
+                let body: Vec<u8> = row.get(4)?;
+                let Ok(message) = EventMessage::parse(&body) else {
+                    tracing::error!(number, "case without a readable message; not shown");
+                    continue;
+                };
+                cases.push(Case {
+                    number: number as u64,
+                    state: row.get(2)?,
+                    opened: Timestamp::from_millisecond(row.get(3)?).unwrap_or_default(),
+                    updates: row.get::<_, i64>(5)? as u64,
+                    pictures: pictures(db, &event)?,
+                    event: message.data,
+                });
+            }
+            Ok(cases)
+        })
+    }
+
+    /// How many cases there are.
+    pub fn total(&self) -> Result<Total, StoreError> {
+        self.with(|db| {
+            let sql = "SELECT coalesce(sum(state = 'open'), 0), coalesce(sum(state = 'ended'), 0) FROM cases";
+            db.query_row(sql, [], |row| {
+                Ok(Total { open: row.get::<_, i64>(0)? as u64, ended: row.get::<_, i64>(1)? as u64 })
+            })
+        })
+    }
+
+    /// The bytes of a picture.
+    pub fn picture(&self, event: EventId, role: Role) -> Result<Option<Vec<u8>>, StoreError> {
+        let sql = "SELECT bytes FROM evidence WHERE event = ?1 AND role = ?2";
+        self.with(|db| {
+            db.query_row(sql, params![event.to_string(), role.name()], |row| row.get(0)).optional()
+        })
+    }
+}
+
+/// The pictures that a message named and that are the ones it named.
+fn pictures(db: &Connection, event: &str) -> rusqlite::Result<Vec<Picture>> {
+    let mut statement = db.prepare_cached(
+        "SELECT p.role, p.objects FROM pictures p
+         JOIN evidence e ON e.event = p.event AND e.role = p.role AND e.sha256 = p.sha256 WHERE p.event = ?1",
+    )?;
+    let mut rows = statement.query([event])?;
+    let mut list = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (role, objects): (String, String) = (row.get(0)?, row.get(1)?);
+        let Ok(role) = role.parse::<Role>() else { continue };
+        list.push(Picture {
+            role,
+            url: format!("/evidence/{event}/{role}.jpg"),
+            objects: serde_json::from_str(&objects).unwrap_or_default(),
+        });
+    }
+    list.sort_by_key(|picture| picture.role as u8);
+    Ok(list)
+}

@@ -1,0 +1,167 @@
+//! Messages into cases, without a broker.
+
+use publish::wire::{Code, EventMessage, Role};
+
+use super::{jpeg, message};
+use crate::page;
+use crate::store::{Received, Store, Total};
+
+struct Desk {
+    store: Store,
+    dir: tempfile::TempDir,
+}
+
+fn desk(evidence_max_bytes: u64) -> Desk {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("desk.sqlite"), evidence_max_bytes).unwrap();
+    Desk { store, dir }
+}
+
+impl Desk {
+    fn receive(&self, message: &EventMessage) -> Received {
+        self.store.receive(message, &message.to_json().unwrap()).unwrap()
+    }
+
+    fn page(&self) -> String {
+        let cases = self.store.cases(None, 50).unwrap();
+        page::render(&cases, self.store.total().unwrap(), None, 50, &Err("not yet".into()))
+    }
+}
+
+#[test]
+fn a_situation_is_one_case_whatever_comes_twice() {
+    let mut desk = desk(1 << 20);
+    assert_eq!(desk.receive(&message(1, 0)), Received::Opened(1));
+    assert_eq!(desk.receive(&message(1, 0)), Received::Duplicate(1));
+    assert_eq!(desk.receive(&message(1, 1)), Received::Attached(1));
+    assert_eq!(desk.store.total().unwrap(), Total { open: 1, ended: 0 });
+    // The desk is started again in between.
+    desk.store = Store::open(&desk.dir.path().join("desk.sqlite"), 1 << 20).unwrap();
+    assert_eq!(desk.receive(&message(1, 1)), Received::Duplicate(1));
+    assert_eq!(desk.receive(&message(1, 2)), Received::Attached(1));
+    assert_eq!(desk.receive(&message(1, 2)), Received::Duplicate(1));
+    let cases = desk.store.cases(None, 10).unwrap();
+    assert_eq!(cases.len(), 1);
+    assert_eq!((cases[0].state.as_str(), cases[0].updates), ("ended", 1));
+    assert!(cases[0].event.times.ended.is_some());
+}
+
+#[test]
+fn numbers_have_no_gaps() {
+    let desk = desk(1 << 20);
+    for number in 1..=5 {
+        assert_eq!(desk.receive(&message(number, 0)), Received::Opened(number));
+        assert_eq!(desk.receive(&message(number, 0)), Received::Duplicate(number));
+    }
+    let numbers: Vec<_> = desk.store.cases(None, 10).unwrap().iter().map(|case| case.number).collect();
+    assert_eq!(numbers, [5, 4, 3, 2, 1], "newest first");
+    let older: Vec<_> = desk.store.cases(Some(3), 1).unwrap().iter().map(|case| case.number).collect();
+    assert_eq!(older, [2]);
+}
+
+#[test]
+fn messages_in_any_order_make_the_same_case() {
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let desk = desk(1 << 20);
+        let received = order.map(|sequence| desk.receive(&message(1, sequence)));
+        assert_eq!(
+            received,
+            [Received::Opened(1), Received::Attached(1), Received::Attached(1)],
+            "{order:?}"
+        );
+        let case = desk.store.cases(None, 10).unwrap().remove(0);
+        assert_eq!((case.state.as_str(), case.updates, case.event.sequence), ("ended", 1, 2), "{order:?}");
+    }
+}
+
+#[test]
+fn a_picture_is_shown_with_the_boxes_of_the_message_that_named_it() {
+    let desk = desk(1 << 20);
+    let (first, other) = (jpeg(64), jpeg(80));
+    let mut began = message(1, 0);
+    began.data.evidence[0].sha256 = first.sha256.clone();
+    desk.receive(&began);
+    assert!(desk.store.cases(None, 1).unwrap()[0].pictures.is_empty(), "it is not there yet");
+    desk.store.keep_picture(began.data.event, Role::First, &other.sha256, &other.bytes).unwrap();
+    assert!(desk.store.cases(None, 1).unwrap()[0].pictures.is_empty(), "it is another one");
+    desk.store.keep_picture(began.data.event, Role::First, &first.sha256, &first.bytes).unwrap();
+    let case = desk.store.cases(None, 1).unwrap().remove(0);
+    assert_eq!((case.pictures.len(), case.pictures[0].objects.len()), (1, 1));
+    assert!(desk.page().contains(r#"<rect x="50.00" y="25.00" width="25.00" height="50.00">"#));
+}
+
+#[test]
+fn the_oldest_pictures_go_first_and_those_without_a_case_before_them() {
+    let size = jpeg(64).bytes.len() as u64;
+    let desk = desk(3 * size);
+    desk.receive(&message(1, 0));
+    let keep = |number| {
+        let event = message(number, 0).data.event;
+        desk.store.keep_picture(event, Role::First, &jpeg(64).sha256, &jpeg(64).bytes).unwrap();
+    };
+    let there = |number| desk.store.picture(message(number, 0).data.event, Role::First).unwrap().is_some();
+    (1..=20).for_each(keep);
+    assert!(there(1), "the only one with a case, though the oldest");
+    assert_eq!((2..=20).filter(|n| there(*n)).count(), 2);
+}
+
+#[test]
+fn a_hostile_message_does_not_get_into_the_page() {
+    let page_with = |text: &str| {
+        let desk = desk(1 << 20);
+        let (message, picture) = (message_full_of(text), jpeg(64));
+        desk.receive(&message);
+        desk.store.keep_picture(message.data.event, Role::First, &picture.sha256, &picture.bytes).unwrap();
+        desk.page()
+    };
+    let page = page_with("\"><script>alert(1)</script><img src=x onerror='alert(2)'>");
+    assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;"));
+    assert!(!page.contains("<script"), "{page}");
+    // Not one tag or quotation mark more than with a harmless text.
+    let harmless = page_with("x");
+    for mark in ['<', '>', '"', '\''] {
+        assert_eq!(page.matches(mark).count(), harmless.matches(mark).count(), "{mark} in {page}");
+    }
+}
+
+/// A message that says `text` wherever it can.
+fn message_full_of(text: &str) -> EventMessage {
+    let mut message = message(1, 0);
+    let data = &mut message.data;
+    data.situation.zh = text.into();
+    data.situation.en = text.into();
+    data.rule = text.into();
+    data.model.version = text.into();
+    data.code = Some(Code { set: text.into(), version: text.into(), code: text.into(), name: text.into() });
+    data.camera.name = Some(text.into());
+    data.camera.address = Some(text.into());
+    data.camera.grid = Some(text.into());
+    data.camera.class = text.into();
+    data.camera.location.as_mut().unwrap().crs = text.into();
+    data.objects[0].class = flow::ClassName::new(text);
+    data.evidence[0].sha256 = jpeg(64).sha256;
+    message
+}
+
+#[test]
+fn the_page_says_where_what_when_and_that_it_is_a_suspicion() {
+    let desk = desk(1 << 20);
+    assert!(desk.page().contains("No cases yet"));
+    desk.receive(&message(1, 0));
+    desk.receive(&message(1, 1));
+    let page = desk.page();
+    for part in [
+        "№ 1",
+        "疑似机动车乱停放 <small>suspected illegal parking</small>",
+        "商业街东口",
+        "朝阳镇商业街 1 号",
+        "220523100001",
+        "lane",
+        "<b>0505</b> 机动车乱停放 <i>cjt214 2005</i>",
+        "持续 open",
+        "<dd>1 · 立案 opened",
+        "car · 88 %",
+    ] {
+        assert!(page.contains(part), "{part} is not in {page}");
+    }
+}
