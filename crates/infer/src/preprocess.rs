@@ -40,6 +40,7 @@ pub(crate) struct Preprocessor {
     scale: [f32; 3],
     offset: [f32; 3],
     resizer: Resizer,
+    /// The planes at the size of the target.
     scaled: [Vec<u8>; 3],
     /// For a plane whose last row ends before its stride.
     whole: Vec<u8>,
@@ -111,29 +112,24 @@ impl Preprocessor {
         picture: &HostPicture,
         place: Placement,
     ) -> Result<(), ScaleError> {
-        let (width, height) = (picture.width(), picture.height());
         let shift = u32::from(index > 0);
-        let (columns, rows) = (width.div_ceil(1 << shift), height.div_ceil(1 << shift));
-        // The chroma of an odd size covers half a sample more than the picture.
-        let covered = |side: u32| f64::from(side) / f64::from(1 << shift);
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(
-            0.0,
-            0.0,
-            covered(width),
-            covered(height),
-        );
-
+        let side = |of: u32| Side {
+            samples: of.div_ceil(1 << shift),
+            covered: f64::from(of) / f64::from(1 << shift),
+        };
+        let (width, height) = (side(picture.width()), side(picture.height()));
         let Plane { data, stride } = &picture.planes()[index];
-        let target = &mut self.scaled[index];
-        target.resize(place.width as usize * place.height as usize, 0);
-        let failed = |reason: String| ScaleError { plane: index, width, height, reason };
-        let bytes = whole_rows(data, *stride, rows as usize, &mut self.whole);
-        let from = TypedImageRef::<U8>::from_buffer(*stride as u32, rows, bytes)
-            .map_err(|e| failed(e.to_string()))?;
-        let from = TypedCroppedImage::new(from, 0, 0, columns, rows).map_err(|e| failed(e.to_string()))?;
-        let mut into = TypedImage::<U8>::from_buffer(place.width, place.height, target)
-            .map_err(|e| failed(e.to_string()))?;
-        self.resizer.resize_typed(&from, &mut into, &options).map_err(|e| failed(e.to_string()))
+        // The stride of a single row may be anything.
+        let stride = if height.samples == 1 { width.samples as usize } else { *stride };
+        let bytes = whole_rows(data, stride, height.samples as usize, &mut self.whole);
+        self.scaled[index].resize(place.width as usize * place.height as usize, 0);
+        let into = (&mut *self.scaled[index], place.width, place.height);
+        resample(&mut self.resizer, (bytes, stride), (width, height), into).map_err(|error| ScaleError {
+            plane: index,
+            width: picture.width(),
+            height: picture.height(),
+            reason: error.to_string(),
+        })
     }
 
     /// Fills everything around the picture.
@@ -176,6 +172,32 @@ impl Preprocessor {
             }
         }
     }
+}
+
+/// One side of a plane.
+struct Side {
+    samples: u32,
+    /// How much of them the picture covers: the chroma of an odd size reaches half a sample beyond it.
+    covered: f64,
+}
+
+/// Scales a plane, given as bytes and their stride, to the size given.
+fn resample(
+    resizer: &mut Resizer,
+    (bytes, stride): (&[u8], usize),
+    (width, height): (Side, Side),
+    (into, into_width, into_height): (&mut [u8], u32, u32),
+) -> Result<(), Box<dyn std::error::Error>> {
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(
+        0.0,
+        0.0,
+        width.covered,
+        height.covered,
+    );
+    let from = TypedImageRef::<U8>::from_buffer(u32::try_from(stride)?, height.samples, bytes)?;
+    let from = TypedCroppedImage::new(from, 0, 0, width.samples, height.samples)?;
+    let mut into = TypedImage::<U8>::from_buffer(into_width, into_height, into)?;
+    Ok(resizer.resize_typed(&from, &mut into, &options)?)
 }
 
 /// The plane as `rows × stride` bytes; a copy only where the last row ends early.

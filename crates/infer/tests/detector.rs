@@ -1,4 +1,5 @@
 //! The stage with its threads: newest wins, batches, order, failures, accounts.
+#![allow(clippy::unwrap_used, clippy::disallowed_macros)] // Also in the functions that the tests share.
 
 mod common;
 
@@ -13,10 +14,13 @@ use infer::{Detector, Options};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Camera, sequence, and how much was seen.
+type Arrived = (String, u64, usize);
+
 /// Where looks arrive; it can be closed, and then holds up the thread that brings one.
 #[derive(Default)]
 struct Gate {
-    state: Mutex<(Vec<(String, u64, usize)>, bool)>,
+    state: Mutex<(Vec<Arrived>, bool)>,
     changed: Condvar,
 }
 
@@ -37,7 +41,7 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    fn wait_for(&self, looks: usize) -> Vec<(String, u64, usize)> {
+    fn wait_for(&self, looks: usize) -> Vec<Arrived> {
         let state = self.state.lock().unwrap();
         let (state, timeout) =
             self.changed.wait_timeout_while(state, PATIENCE, |s| s.0.len() < looks).unwrap();

@@ -1,4 +1,5 @@
 //! One model against its card, its own batches, and its authors' results.
+#![allow(clippy::unwrap_used, clippy::disallowed_macros)] // Also in the functions that the tests share.
 
 mod common;
 
@@ -87,7 +88,8 @@ fn a_failed_run_is_an_error_and_the_next_one_works() {
 
 #[test]
 fn lying_cards_are_named_with_key_and_both_values() {
-    let lies: [(&str, fn(&mut ModelCard)); 5] = [
+    type Lie = fn(&mut ModelCard);
+    let lies: [(&str, Lie); 5] = [
         ("input.width: the card says 96, the file takes ?x3x64x64", |card| card.width = 96),
         ("input.height: the card says 32, the file takes ?x3x64x64", |card| card.height = 32),
         ("batch: the card says 8, the file takes any number of pictures", |card| card.batch = Some(8)),

@@ -32,20 +32,21 @@ pub(crate) fn decode(
     threshold: f32,
     found: &mut Vec<Candidate>,
 ) -> u64 {
-    let cells = STRIDES.into_iter().flat_map(|stride| {
-        (0..height / stride).flat_map(move |row| (0..width / stride).map(move |column| (stride, row, column)))
-    });
     let mut broken = 0;
-    for (anchor, (stride, row, column)) in tensor.chunks_exact(BEFORE_CLASSES + classes).zip(cells) {
-        let objectness = anchor[4];
-        // Nearly every anchor leaves here: no class score is above 1.
-        if (-SCORE_SLACK..threshold).contains(&objectness) {
-            continue;
-        }
-        match candidate(anchor, stride as f32, row as f32, column as f32) {
-            Some(candidate) if candidate.score >= threshold => found.push(candidate),
-            Some(_) => {}
-            None => broken += 1,
+    let mut anchors = tensor.chunks_exact(BEFORE_CLASSES + classes);
+    for stride in STRIDES {
+        let (columns, rows) = ((width / stride) as usize, (height / stride) as usize);
+        for (cell, anchor) in anchors.by_ref().take(columns * rows).enumerate() {
+            let objectness = anchor[4];
+            // Nearly every anchor leaves here: no class score is above 1.
+            if (-SCORE_SLACK..threshold).contains(&objectness) {
+                continue;
+            }
+            match candidate(anchor, stride as f32, (cell / columns) as f32, (cell % columns) as f32) {
+                Some(candidate) if candidate.score >= threshold => found.push(candidate),
+                Some(_) => {}
+                None => broken += 1,
+            }
         }
     }
     broken

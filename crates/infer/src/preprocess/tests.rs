@@ -109,6 +109,15 @@ fn odd_sizes_and_strides_do_not_bleed_into_the_picture() {
 }
 
 #[test]
+fn the_stride_of_a_single_row_may_be_anything() {
+    let plane = || Plane { data: Bytes::from_static(&[180, 180]), stride: usize::MAX / 2 };
+    let picture = HostPicture::new(2, 1, [plane(), plane(), plane()], Matrix::Bt709, false).unwrap();
+    let mut p = Preprocessor::new(&card(32, 32, Resize::Stretch, Channels::Rgb));
+    p.put(0, &picture).unwrap();
+    assert!(p.whole.capacity() < 1000);
+}
+
+#[test]
 fn luma_and_chroma_of_an_odd_size_stay_together() {
     // A vertical edge in luma at column 6 of 13 and in Cr at the same place, column 3 of 6.5.
     let picture = textured(
