@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may; the lint knows only functions marked as tests")]
 
 mod bitstreams;
+mod faults;
 mod gst_server;
 mod raw_server;
 mod streams;
