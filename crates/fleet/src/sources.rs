@@ -201,7 +201,10 @@ fn expand(dir: &FilePath, pattern: &str) -> Result<Vec<PathBuf>, Problem> {
     match found.first() {
         Some(first) if wild || first.exists() => Ok(found),
         Some(first) => Err(Problem::new("is missing", format!("there is no file {}", first.display()))),
-        None => Err(Problem::new("matches no file", format!("looked in {}", dir.display()))),
+        None => {
+            let dir = if dir.as_os_str().is_empty() { FilePath::new(".") } else { dir };
+            Err(Problem::new("matches no file", format!("looked in {}", dir.display())))
+        }
     }
 }
 
