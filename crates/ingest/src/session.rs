@@ -1,4 +1,4 @@
-//! One RTSP session from DESCRIBE to its end. Nothing here tries again: that is [`Streamer::run`](crate::Streamer::run)'s.
+//! One RTSP session from DESCRIBE to its end. Nothing here tries again: that is [`run`](crate::streamer::Streamer::run)'s.
 
 use std::pin::pin;
 use std::sync::Arc;
