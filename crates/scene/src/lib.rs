@@ -15,4 +15,4 @@ mod situation;
 mod tracker;
 
 pub use scene::Scene;
-pub use tracker::{Presence, Track, Tracker};
+pub use tracker::{Need, Presence, Track, Tracker};

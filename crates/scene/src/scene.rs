@@ -6,7 +6,7 @@ use fleet::{Camera, Dwell, Per, Rule, RuleKind, Zone};
 use flow::{CameraId, Detections, Event, NormBox, NormPoint, SituationKey};
 
 use crate::situation::Situation;
-use crate::tracker::{Presence, Track, Tracker};
+use crate::tracker::{Need, Presence, Track, Tracker};
 
 /// Two tracks that overlap more than this are one thing: a second box on it opens no second situation.
 const SAME_THING_IOU: f32 = 0.4;
@@ -66,14 +66,23 @@ impl Scene {
         }
         let tracks = self.tracker.tracks();
         let mut events = Vec::new();
+        let mut over = Vec::new();
         for watch in &mut self.watches {
-            watch.follow(tracks, look, &mut events);
+            over.extend(watch.follow(tracks, look, &mut events));
         }
         for watch in &mut self.watches {
             watch.begin(&self.camera, tracks, look, &mut events);
         }
         let watches = &self.watches;
-        self.tracker.forget(|track| watches.iter().any(|w| w.open.iter().any(|s| s.has(track.id))));
+        self.tracker.forget(|track| {
+            if watches.iter().any(|watch| watch.open.iter().any(|situation| situation.has(track.id))) {
+                Need::Awaited
+            } else if over.iter().any(|situation| situation.has(track.id)) {
+                Need::Over
+            } else {
+                Need::Unknown
+            }
+        });
         events
     }
 
@@ -93,15 +102,16 @@ impl Watch {
         &self.zone[self.zone_index]
     }
 
-    /// Carries the open situations on.
-    fn follow(&mut self, tracks: &[Track], look: &Detections, events: &mut Vec<Event>) {
+    /// Carries the open situations on; those that are over.
+    fn follow(&mut self, tracks: &[Track], look: &Detections, events: &mut Vec<Event>) -> Vec<Situation> {
         let rule = &self.rule;
-        self.open.retain_mut(|situation| {
+        let ended = self.open.extract_if(.., |situation| {
             let event = situation.look(rule, tracks, look);
             let ended = event.as_ref().is_some_and(|e| matches!(e.phase, flow::Phase::Ended { .. }));
             events.extend(event);
-            !ended
+            ended
         });
+        ended.collect()
     }
 
     /// Opens a situation for every track of which the rule now holds.
@@ -296,6 +306,19 @@ mod tests {
             vec![thing("car", passing), thing("person", 0.7), thing("car", 0.05)]
         });
         assert_eq!(events, []);
+    }
+
+    #[test]
+    fn the_next_thing_in_the_same_place_starts_its_own_clock() {
+        let mut scene = Scene::new(&camera());
+        let events = run(&mut scene, 0..70, |s| {
+            let there = (0..20).contains(&s) || (30..50).contains(&s);
+            if there { vec![thing("car", 0.6)] } else { vec![] }
+        });
+        let story: Vec<_> = events.iter().map(|(s, e)| (*s, e.phase)).collect();
+        let ended = |second| Phase::Ended { at: at(second) };
+        assert_eq!(story, [(10, Phase::Began), (24, ended(20)), (40, Phase::Began), (54, ended(50))]);
+        assert_ne!(events[0].1.id, events[2].1.id);
     }
 
     #[test]

@@ -15,7 +15,7 @@ const SAME_CLASS_IOU: f32 = 0.3;
 const OTHER_CLASS_IOU: f32 = 0.6;
 /// A box that covers this share of where a thing stood, and stands nearer to the camera, hides it.
 const HIDDEN_SHARE: f32 = 0.5;
-/// A moving thing that was not found again on this many looks is forgotten.
+/// What was not there on this many clear looks in a row is forgotten, unless a situation waits for it.
 const FORGET_AFTER_LOOKS: u32 = 3;
 /// More things than this in one picture are not followed: bounds memory and time.
 const MAX_TRACKS: usize = 512;
@@ -34,6 +34,17 @@ pub enum Presence {
         /// How many clear looks without it, in a row.
         looks: u32,
     },
+}
+
+/// Whether somebody needs a thing that is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// It is part of a situation that goes on: it may come back.
+    Awaited,
+    /// The situation that it was part of is over.
+    Over,
+    /// It is part of none.
+    Unknown,
 }
 
 /// One thing, followed.
@@ -213,13 +224,13 @@ impl Tracker {
         true
     }
 
-    /// Forgets what has gone, except what `keep` says is still needed.
-    pub fn forget(&mut self, keep: impl Fn(&Track) -> bool) {
-        self.tracks.retain(|track| match track.presence {
-            Presence::Missing { looks, .. } => {
-                keep(track) || looks < FORGET_AFTER_LOOKS.max(track.hits().min(10))
-            }
-            Presence::Seen | Presence::Hidden => true,
+    /// Forgets what has gone, so that the next thing in its place starts its own clock: at once where `need` says
+    /// that nobody waits for it to come back, never while somebody does, and else after some looks.
+    pub fn forget(&mut self, need: impl Fn(&Track) -> Need) {
+        self.tracks.retain(|track| match (track.presence, need(track)) {
+            (Presence::Seen | Presence::Hidden, _) | (_, Need::Awaited) => true,
+            (_, Need::Over) => false,
+            (Presence::Missing { looks, .. }, Need::Unknown) => looks < FORGET_AFTER_LOOKS,
         });
     }
 
@@ -377,7 +388,9 @@ mod tests {
         t.look(&[], at(6));
         assert_eq!(t.tracks()[0].presence, Presence::Missing { since: at(4), looks: 2 });
         t.look(&[], at(8));
-        t.forget(|_| false);
+        t.forget(|_| Need::Awaited);
+        assert!(!t.tracks().is_empty());
+        t.forget(|_| Need::Unknown);
         assert!(t.tracks().is_empty());
     }
 
