@@ -46,13 +46,16 @@ pub enum DatasetError {
     },
 }
 
+/// Class and box (left, top, right, bottom; pixels) of a thing.
+type Label = (Class, [u32; 4]);
+
 /// A labelled picture.
 #[derive(Debug, Clone)]
 pub struct Sample {
     /// The picture and all that is in it.
     pub picture: Picture,
-    /// Class and box (left, top, right, bottom; pixels) of each label.
-    pub labels: Vec<(Class, [u32; 4])>,
+    /// What a detector is asked to find.
+    pub labels: Vec<Label>,
     /// JPEG quality that it is to be stored with, 40..=95.
     pub quality: u8,
 }
@@ -74,7 +77,7 @@ fn samples(seed: u64, street: usize, size: (u32, u32)) -> Result<Vec<Sample>, Si
 }
 
 /// What a detector is asked to find in a picture.
-pub fn labels(picture: &Picture) -> Vec<(Class, [u32; 4])> {
+pub fn labels(picture: &Picture) -> Vec<Label> {
     labels_with_visibility(picture).map(|s| (s.class, s.bbox)).collect()
 }
 
@@ -131,7 +134,7 @@ pub fn export(
         .map_err(|source| DatasetError::Write { path: images.clone(), source })?;
     let streets = count.div_ceil(PER_STREET);
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let work = || -> Result<Vec<(usize, Vec<(Class, [u32; 4])>)>, DatasetError> {
+    let work = || -> Result<Vec<(usize, Vec<Label>)>, DatasetError> {
         let mut out = Vec::new();
         loop {
             let street = next.fetch_add(1, Ordering::Relaxed);
@@ -176,7 +179,7 @@ fn write_jpeg(path: &Path, sample: &Sample) -> Result<(), DatasetError> {
 
 fn write_labels(
     path: &Path,
-    all: &[(usize, Vec<(Class, [u32; 4])>)],
+    all: &[(usize, Vec<Label>)],
     size: (u32, u32),
 ) -> Result<(), DatasetError> {
     let image = |&(id, _): &(usize, _)| Image { id, file_name: file_name(id), width: size.0, height: size.1 };

@@ -6,6 +6,7 @@
 
 mod backdrop;
 mod brush;
+mod buildings;
 mod car;
 pub mod dataset;
 mod develop;
@@ -16,11 +17,13 @@ mod mover;
 mod person;
 mod props;
 mod random;
+mod shadow;
 mod stage;
 mod stall;
 mod studio;
 mod thing;
 mod timeline;
+mod traffic;
 mod view;
 mod works;
 
