@@ -2,6 +2,7 @@
 
 mod broker;
 mod cases;
+mod embedded;
 
 use publish::testing::sample;
 use publish::wire::EventMessage;

@@ -1,5 +1,8 @@
 //! A desk behind a real mosquitto.
 
+// A skipped test says so.
+#![allow(clippy::disallowed_macros)]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -25,7 +28,7 @@ fn mosquitto() -> Option<Mosquitto> {
     Mosquitto::start("").map_err(|why| println!("skipped: {why}")).ok()
 }
 
-async fn start(dir: &Path, broker: fleet::Broker) -> Desk {
+pub(super) async fn start(dir: &Path, broker: fleet::Broker) -> Desk {
     let options = Options {
         site: "huinan".into(),
         broker,
@@ -38,7 +41,7 @@ async fn start(dir: &Path, broker: fleet::Broker) -> Desk {
     desk
 }
 
-async fn until(what: &str, condition: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
@@ -61,7 +64,7 @@ async fn get(desk: &Desk, path: &str) -> (String, Vec<u8>) {
     (String::from_utf8_lossy(&answer[..end]).into_owned(), answer[end + 4..].to_vec())
 }
 
-async fn cases(desk: &Desk) -> Vec<serde_json::Value> {
+pub(super) async fn cases(desk: &Desk) -> Vec<serde_json::Value> {
     serde_json::from_slice(&get(desk, "/cases.json").await.1).unwrap()
 }
 

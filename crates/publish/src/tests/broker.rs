@@ -1,5 +1,8 @@
 //! Against a real mosquitto, heard by a real `mosquitto_sub`.
 
+// A skipped test says so.
+#![allow(clippy::disallowed_macros)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
