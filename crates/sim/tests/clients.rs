@@ -1,4 +1,5 @@
 //! Clients that know nothing of us watch the server: ffmpeg, ffprobe, GStreamer's rtspsrc and retina.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
 

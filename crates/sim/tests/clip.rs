@@ -1,4 +1,5 @@
 //! `Clip::open` on real and on broken files.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! What the tests of the server share: clips, and a client that sees every byte.
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::disallowed_macros, reason = "tests say why they are skipped")]
 
 use std::io;
 use std::net::SocketAddr;
