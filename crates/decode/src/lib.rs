@@ -11,11 +11,13 @@
 //! ([`flow::Role::Chained`]) goes to the worker that its camera's name chooses, which keeps the references.
 //!
 //! Threads do not grow with cameras: each worker is one thread, and each GStreamer decoder that it owns (at most
-//! two for pictures that stand alone, one per codec, and [`PoolOptions::max_chained`] more) has one streaming
-//! thread. A worker waits for its decoder, so at most [`PoolOptions::threads`] of them are busy at once.
+//! 6 for pictures that stand alone, one per codec and size, and [`PoolOptions::max_chained`] more) has one
+//! streaming thread: at most `threads × (7 + max_chained)` in all. A worker waits for its decoder, so at most
+//! `threads` of them are busy at once.
 //!
 //! Everything that goes in is accounted for: [`Pool::counters`] gives received, passed and dropped by reason.
 
+mod alone;
 mod chained;
 mod counters;
 mod decoder;

@@ -2,24 +2,26 @@
 //! access unit stands alone. One decoder serves many cameras and remembers parameter sets, so an access unit
 //! that leans on sets it does not carry would silently be decoded with those of another camera.
 
+use std::hash::{DefaultHasher, Hasher};
+
 use flow::Codec;
 
 /// NAL units before the first slice that are looked at; cameras send fewer than ten.
 const MAX_UNITS: usize = 64;
 
 /// Checks that the first slice is one of a random-access picture and that the parameter sets it names stand
-/// in front of it. `Err` says what is missing.
-pub(crate) fn check_alone(codec: Codec, data: &[u8]) -> Result<(), String> {
+/// in front of it. Returns a hash of its sequence parameter set; `Err` says what is missing.
+pub(crate) fn check_alone(codec: Codec, data: &[u8]) -> Result<u64, String> {
     let mut sets = Sets::default();
     let mut empty = true;
     for unit in units(data).take(MAX_UNITS) {
         empty = false;
-        let done = match codec {
+        let found = match codec {
             Codec::H264 => sets.h264(unit)?,
             Codec::H265 => sets.h265(unit)?,
         };
-        if done {
-            return Ok(());
+        if let Some(sequence) = found {
+            return Ok(sequence);
         }
     }
     Err(if empty { "no NAL unit (expected an Annex B byte stream)" } else { "no slice" }.to_owned())
@@ -49,24 +51,27 @@ fn start_code(data: &[u8]) -> Option<(usize, usize)> {
     data.windows(3).position(|w| w == [0, 0, 1]).map(|at| (at, at + 3))
 }
 
-/// Ids of the parameter sets seen so far, as bits; a PPS also remembers its SPS.
+/// The parameter sets seen so far.
 #[derive(Default)]
 struct Sets {
-    video: u64,
-    sequence: u64,
+    /// Ids of VPSs.
+    video: Vec<u32>,
+    /// Id and hash of SPSs.
+    sequence: Vec<(u32, u64)>,
+    /// Id of PPSs, and of the SPS that each names.
     picture: Vec<(u32, u32)>,
 }
 
 impl Sets {
-    /// Takes one NAL unit of H.264 (7.3.1, types in table 7-1); true once the first slice is found good.
-    fn h264(&mut self, unit: &[u8]) -> Result<bool, String> {
-        let Some(header) = unit.first() else { return Ok(false) };
+    /// Takes one NAL unit of H.264 (7.3.1, types in table 7-1); the hash of its SPS once the first slice is found good.
+    fn h264(&mut self, unit: &[u8]) -> Result<Option<u64>, String> {
+        let Some(header) = unit.first() else { return Ok(None) };
         let mut bits = Bits::new(&unit[1..]);
         match header & 31 {
             // seq_parameter_set_data: profile_idc, constraints, level_idc, seq_parameter_set_id
             7 => {
                 bits.skip(24);
-                self.sequence |= bit(bits.ue());
+                self.sequence.push((id(bits.ue())?, hash(unit)));
             }
             // pic_parameter_set_id, seq_parameter_set_id
             8 => self.picture.push((id(bits.ue())?, id(bits.ue())?)),
@@ -77,53 +82,49 @@ impl Sets {
                 if kind != 5 && !matches!(slice, Some(2 | 4 | 7 | 9)) {
                     return Err("its first slice is neither IDR nor intra".to_owned());
                 }
-                self.named(id(bits.ue())?)?;
-                return Ok(true);
+                return self.named(id(bits.ue())?).map(Some);
             }
             _ => {}
         }
-        Ok(false)
+        Ok(None)
     }
 
-    /// Takes one NAL unit of H.265 (7.3.1, types in table 7-1); true once the first slice is found good.
-    fn h265(&mut self, unit: &[u8]) -> Result<bool, String> {
-        let (Some(header), Some(body)) = (unit.first(), unit.get(2..)) else { return Ok(false) };
+    /// Takes one NAL unit of H.265 (7.3.1, types in table 7-1); the hash of its SPS once the first slice is found good.
+    fn h265(&mut self, unit: &[u8]) -> Result<Option<u64>, String> {
+        let (Some(header), Some(body)) = (unit.first(), unit.get(2..)) else { return Ok(None) };
         let mut bits = Bits::new(body);
         let kind = header >> 1 & 63;
         match kind {
-            32 => self.video |= bit(bits.read(4)),
+            32 => self.video.push(id(bits.read(4))?),
             33 => {
                 let video = id(bits.read(4))?;
-                if self.video & bit(Some(video)) == 0 {
+                if !self.video.contains(&video) {
                     return Err(format!("SPS without its VPS {video}"));
                 }
                 let layers = bits.read(3).unwrap_or(0);
                 bits.skip(1);
                 skip_profile_tier_level(&mut bits, layers);
-                self.sequence |= bit(bits.ue());
+                self.sequence.push((id(bits.ue())?, hash(unit)));
             }
             34 => self.picture.push((id(bits.ue())?, id(bits.ue())?)),
             // first_slice_segment_in_pic_flag, no_output_of_prior_pics_flag, slice_pic_parameter_set_id
             16..=23 => {
                 bits.skip(2);
-                self.named(id(bits.ue())?)?;
-                return Ok(true);
+                return self.named(id(bits.ue())?).map(Some);
             }
             0..=31 => return Err(format!("its first slice is of NAL unit type {kind}, not 16 to 23 (IRAP)")),
             _ => {}
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// The slice names this PPS: it and its SPS must be here.
-    fn named(&self, pps: u32) -> Result<(), String> {
+    fn named(&self, pps: u32) -> Result<u64, String> {
         let Some((_, sps)) = self.picture.iter().rev().find(|(id, _)| *id == pps) else {
             return Err(format!("PPS {pps} is not in front of the slice"));
         };
-        if self.sequence & bit(Some(*sps)) == 0 {
-            return Err(format!("SPS {sps} is not in front of the slice"));
-        }
-        Ok(())
+        let sequence = self.sequence.iter().rev().find(|(id, _)| id == sps);
+        sequence.map(|(_, hash)| *hash).ok_or_else(|| format!("SPS {sps} is not in front of the slice"))
     }
 }
 
@@ -140,8 +141,10 @@ fn skip_profile_tier_level(bits: &mut Bits, max_sub_layers_minus1: u32) {
     }
 }
 
-fn bit(id: Option<u32>) -> u64 {
-    id.and_then(|id| 1u64.checked_shl(id)).unwrap_or(0)
+fn hash(unit: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(unit);
+    hasher.finish()
 }
 
 fn id(value: Option<u32>) -> Result<u32, String> {
@@ -211,7 +214,7 @@ mod tests {
 
     #[test]
     fn an_idr_with_its_sets_stands_alone() {
-        assert_eq!(check_alone(Codec::H264, &[SPS, PPS, IDR].concat()), Ok(()));
+        assert_eq!(check_alone(Codec::H264, &[SPS, PPS, IDR].concat()), Ok(hash(&SPS[4..])));
     }
 
     #[test]

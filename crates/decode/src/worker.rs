@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never, select};
-use flow::{AccessUnit, CameraId, Codec, Frame, HostPicture, Pixels, Role};
+use flow::{AccessUnit, CameraId, Frame, Pixels, Role};
 
 use crate::Fault;
+use crate::alone::Alone;
 use crate::chained::{Chained, Outcome, id};
 use crate::counters::{Counters, Reason};
-use crate::decoder::{Decoder, Mode};
-use crate::nal;
 
 /// A chained decoder that was not used for so long may be taken away from its camera.
 const STALE: Duration = Duration::from_secs(10);
@@ -54,14 +53,13 @@ impl Shared {
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     max_chained: usize,
-    h264: Option<Decoder>,
-    h265: Option<Decoder>,
+    alone: Alone,
     chained: HashMap<CameraId, Chained>,
 }
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, max_chained: usize) -> Self {
-        Self { shared, max_chained, h264: None, h265: None, chained: HashMap::new() }
+        Self { shared, max_chained, alone: Alone::default(), chained: HashMap::new() }
     }
 
     /// Works until both queues are closed and empty.
@@ -87,7 +85,7 @@ impl Worker {
     fn work(&mut self, unit: AccessUnit) {
         match unit.role {
             Role::Alone => {
-                let outcome = self.alone(unit);
+                let outcome = self.stand_alone(unit);
                 self.shared.settle(outcome);
             }
             Role::Chained { .. } => {
@@ -98,12 +96,12 @@ impl Worker {
         }
     }
 
-    fn alone(&mut self, unit: AccessUnit) -> Outcome {
+    fn stand_alone(&mut self, unit: AccessUnit) -> Outcome {
         let id = id(&unit);
         if !unit.key {
             return Outcome::Dropped(Reason::NoKey);
         }
-        match self.decode_alone(unit.codec, unit.data) {
+        match self.alone.decode(unit.codec, unit.data) {
             Ok(picture) => Outcome::Picture(id, unit.captured, picture),
             Err(fault) => {
                 let reason = match fault {
@@ -113,29 +111,6 @@ impl Worker {
                 Outcome::Refused(id, reason, fault)
             }
         }
-    }
-
-    fn decode_alone(&mut self, codec: Codec, data: bytes::Bytes) -> Result<HostPicture, Fault> {
-        nal::check_alone(codec, &data).map_err(Fault::NotAlone)?;
-        let slot = match codec {
-            Codec::H264 => &mut self.h264,
-            Codec::H265 => &mut self.h265,
-        };
-        let mut decoder = match slot.take() {
-            Some(decoder) => decoder,
-            None => Decoder::new(codec, Mode::Alone).map_err(|e| Fault::Failed(e.to_string()))?,
-        };
-        let bytes = data.len();
-        // An error leaves the slot empty: the next picture gets a new decoder.
-        let (number, step) = decoder.decode(data)?;
-        *slot = Some(decoder);
-        if let Some(detail) = step.damage {
-            return Err(Fault::Damaged { codec, detail });
-        }
-        let own = step.pictures.into_iter().find(|(of, _)| *of == number);
-        let detail = step.error.unwrap_or_else(|| "the decoder put out none".to_owned());
-        let (_, picture) = own.ok_or(Fault::NoPicture { codec, bytes, detail })?;
-        picture.map_err(Fault::Unusable)
     }
 
     fn chain(&mut self, unit: AccessUnit, out: &mut Vec<Outcome>) {

@@ -44,8 +44,8 @@ fn fifty_cameras_in_random_order_each_get_their_own_picture() {
         bench.pool.offer(unit).unwrap();
     }
     bench.settle();
-    // Two workers with one decoder per codec each.
-    assert!(threads_of_this_process() <= before + 4, "{} then {}", before, threads_of_this_process());
+    // Two workers with at most one decoder per codec and size each.
+    assert!(threads_of_this_process() <= before + 2 * 5, "{} then {}", before, threads_of_this_process());
 
     assert_eq!(bench.errors.lock().unwrap().as_slice(), &[]);
     let frames = bench.frames.lock().unwrap();
@@ -88,6 +88,28 @@ fn each_format_becomes_i420_of_the_same_colours() {
         assert_eq!(picture.matrix, if size.1 > 576 { Matrix::Bt709 } else { Matrix::Bt601 }, "{what}");
         assert!(!picture.full_range, "{what}");
     }
+}
+
+#[test]
+fn more_sizes_than_decoders() {
+    let bench = Bench::new(1, 4, 1);
+    let colour = [90, 180, 70];
+    let mut pictures = Vec::new();
+    for codec in [Codec::H264, Codec::H265] {
+        for step in 0..10 {
+            let size = (160 + 16 * step, 128);
+            pictures.push((codec, size, encode(codec, "I420", size, &[colour], intra(codec)).remove(0).data));
+        }
+    }
+    let before = threads_of_this_process();
+    for (codec, size, data) in pictures.iter().chain(&pictures) {
+        let frame = bench.one(Source::new("a", *codec).alone(data.clone()));
+        let frame = frame
+            .unwrap_or_else(|| panic!("{codec} {size:?}: {data:02x?} {:?}", bench.errors.lock().unwrap()));
+        assert_eq!((host(&frame).width(), host(&frame).height()), *size);
+        assert_colour(host(&frame), colour, 3, &format!("{codec} {size:?}"));
+    }
+    assert!(threads_of_this_process() <= before + 6, "{before} then {}", threads_of_this_process());
 }
 
 #[test]

@@ -1,0 +1,81 @@
+//! Pictures that stand alone: a few decoders, each for one codec and the size that it decoded last.
+//!
+//! A decoder takes any size, but a change costs it more than a small picture does (about 2 ms: libavcodec's tables and
+//! GStreamer's buffers are made anew). Cameras of all sizes come in random order, so a worker keeps one decoder
+//! per size, for the sizes that are used most recently.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use flow::{Codec, HostPicture};
+
+use crate::Fault;
+use crate::decoder::{Decoder, Mode};
+use crate::nal;
+
+/// Decoders per worker at most. Cameras come in few sizes: 704×576, 720p, 1080p, 4 and 8 megapixels.
+pub(crate) const MAX_DECODERS: usize = 6;
+/// Sequence parameter sets whose size is remembered; cameras of one model and setting share theirs.
+const MAX_KNOWN: usize = 1024;
+
+type Size = (u32, u32);
+
+struct Slot {
+    codec: Codec,
+    size: Option<Size>,
+    decoder: Decoder,
+}
+
+/// One worker's decoders for pictures that stand alone.
+#[derive(Default)]
+pub(crate) struct Alone {
+    /// The most recently used one is last.
+    slots: Vec<Slot>,
+    /// Size by hash of the sequence parameter set, learned from the pictures.
+    known: HashMap<u64, Size>,
+}
+
+impl Alone {
+    /// Decodes one picture by itself. After a failure its decoder is gone, and the next picture gets a new one.
+    pub(crate) fn decode(&mut self, codec: Codec, data: Bytes) -> Result<HostPicture, Fault> {
+        let sps = nal::check_alone(codec, &data).map_err(Fault::NotAlone)?;
+        let size = self.known.get(&sps).copied();
+        let mut slot = self.take(codec, size)?;
+        let bytes = data.len();
+        let (number, step) = slot.decoder.decode(data)?;
+        let own = step.pictures.into_iter().find(|(of, _)| *of == number).map(|(_, picture)| picture);
+        if let Some(Ok(picture)) = &own {
+            slot.size = Some((picture.width(), picture.height()));
+            self.learn(sps, slot.size);
+        }
+        self.slots.push(slot);
+        if let Some(detail) = step.damage {
+            return Err(Fault::Damaged { codec, detail });
+        }
+        let detail = step.error.unwrap_or_else(|| "the decoder put out none".to_owned());
+        own.ok_or(Fault::NoPicture { codec, bytes, detail })?.map_err(Fault::Unusable)
+    }
+
+    /// The decoder of this size; else a new one; else the one that was not used for longest.
+    fn take(&mut self, codec: Codec, size: Option<Size>) -> Result<Slot, Fault> {
+        let fits = |slot: &Slot| slot.codec == codec && (slot.size == size || size.is_none());
+        if let Some(index) = self.slots.iter().rposition(fits) {
+            return Ok(self.slots.remove(index));
+        }
+        if self.slots.len() >= MAX_DECODERS {
+            match self.slots.iter().position(|slot| slot.codec == codec) {
+                Some(index) => return Ok(self.slots.remove(index)),
+                None => drop(self.slots.remove(0)),
+            }
+        }
+        let decoder = Decoder::new(codec, Mode::Alone).map_err(|e| Fault::Failed(e.to_string()))?;
+        Ok(Slot { codec, size: None, decoder })
+    }
+
+    fn learn(&mut self, sps: u64, size: Option<Size>) {
+        if self.known.len() >= MAX_KNOWN {
+            self.known.clear();
+        }
+        self.known.extend(size.map(|size| (sps, size)));
+    }
+}
