@@ -177,11 +177,7 @@ fn write_jpeg(path: &Path, sample: &Sample) -> Result<(), DatasetError> {
     std::fs::write(path, bytes).map_err(|source| DatasetError::Write { path: path.into(), source })
 }
 
-fn write_labels(
-    path: &Path,
-    all: &[(usize, Vec<Label>)],
-    size: (u32, u32),
-) -> Result<(), DatasetError> {
+fn write_labels(path: &Path, all: &[(usize, Vec<Label>)], size: (u32, u32)) -> Result<(), DatasetError> {
     let image = |&(id, _): &(usize, _)| Image { id, file_name: file_name(id), width: size.0, height: size.1 };
     let flat = all.iter().flat_map(|(image, list)| list.iter().map(move |label| (*image, *label)));
     let annotation =
