@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use flow::{EventId, Timestamp};
+use flow::{CameraId, EventId, SituationId, Timestamp};
 use futures::StreamExt;
 use publish::wire::{EventMessage, Outcome, Receipt, Role, Topic, peek_event_id, sha256};
 use rumqttc::NetworkOptions;
@@ -188,7 +188,9 @@ impl Inbox {
     async fn on_message(&self, client: &AsyncClient, message: Publish) -> Result<(), LinkError> {
         let topic = std::str::from_utf8(&message.topic).ok().and_then(|topic| topic.parse::<Topic>().ok());
         match topic {
-            Some(Topic::Event { .. }) => self.on_event(client, &message).await?,
+            Some(Topic::Event { situation, camera, .. }) => {
+                self.on_event(client, &message, (&situation, &camera)).await?;
+            }
             Some(Topic::Evidence { event, role, .. }) => self.on_picture(event, role, &message).await?,
             _ => self.refuse(&message, "is no topic for events or evidence"),
         }
@@ -200,12 +202,16 @@ impl Inbox {
         Ok(())
     }
 
-    async fn on_event(&self, client: &AsyncClient, message: &Publish) -> Result<(), LinkError> {
+    async fn on_event(
+        &self,
+        client: &AsyncClient,
+        message: &Publish,
+        topic: (&SituationId, &CameraId),
+    ) -> Result<(), LinkError> {
         let body = message.payload.clone();
-        let parsed = match EventMessage::parse(&body) {
+        let parsed = match self.read(&body, topic) {
             Ok(parsed) => parsed,
-            Err(error) => {
-                let reason = error.to_string();
+            Err(reason) => {
                 self.refuse(message, &reason);
                 let Some(event) = peek_event_id(&body) else { return Ok(()) };
                 let receipt = receipt(event, None, Outcome::Refused, None, Some(reason));
@@ -223,6 +229,24 @@ impl Inbox {
         count(counter);
         tracing::debug!(%event, id, case, ?outcome, "event received");
         self.answer(client, &receipt(event, Some(id), outcome, Some(case), None))
+    }
+
+    /// Reads a message. Brokers restrict who may write by topic, so what a message says about itself must agree
+    /// with the topic it came on.
+    fn read(&self, body: &[u8], topic: (&SituationId, &CameraId)) -> Result<EventMessage, String> {
+        let message = EventMessage::parse(body).map_err(|error| error.to_string())?;
+        let (situation, camera) = (&message.data.situation.id, &message.data.camera.id);
+        if (situation, camera) != topic {
+            return Err(format!(
+                "is about {situation} at {camera}; its topic says {} at {}",
+                topic.0, topic.1
+            ));
+        }
+        if !message.source.strip_prefix('/').is_some_and(|rest| rest.starts_with(&format!("{}/", self.site)))
+        {
+            return Err(format!("source is not of the site {}", self.site));
+        }
+        Ok(message)
     }
 
     async fn on_picture(&self, event: EventId, role: Role, message: &Publish) -> Result<(), LinkError> {

@@ -12,12 +12,17 @@ use crate::store::{Case, Picture, Total};
 
 pub(crate) const STYLE: &str = include_str!("page.css");
 
+/// Characters of one text that are shown: a message may hold 256 KiB, a page shows many.
+const MAX_TEXT: usize = 300;
+/// Boxes that are drawn into one picture.
+const MAX_BOXES: usize = 200;
+
 /// A text inside HTML, in an element or in a quoted attribute.
 struct Text<T>(T);
 
 impl<T: fmt::Display> fmt::Display for Text<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.to_string().chars() {
+        for c in self.0.to_string().chars().take(MAX_TEXT) {
             match c {
                 '&' => f.write_str("&amp;")?,
                 '<' => f.write_str("&lt;")?,
@@ -26,6 +31,7 @@ impl<T: fmt::Display> fmt::Display for Text<T> {
                 '\'' => f.write_str("&#39;")?,
                 // Marks that turn the direction of writing could make a text look like another.
                 '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => f.write_char('\u{fffd}')?,
+                control if control.is_control() => f.write_char('\u{fffd}')?,
                 other => f.write_char(other)?,
             }
         }
@@ -195,7 +201,7 @@ fn figure(out: &mut String, picture: &Picture) -> fmt::Result {
         "<figure><a href=\"{url}\"><img src=\"{url}\" alt=\"{caption}\">\
          <svg viewBox=\"0 0 100 100\" preserveAspectRatio=\"none\" aria-hidden=\"true\">"
     )?;
-    for object in &picture.objects {
+    for object in picture.objects.iter().take(MAX_BOXES) {
         let b = &object.bbox;
         write!(
             out,

@@ -54,6 +54,7 @@ impl Store {
             db.pragma_update(None, "synchronous", "FULL")?;
             db.busy_timeout(std::time::Duration::from_secs(5))?;
             db.execute_batch(schema::SCHEMA)?;
+            db.pragma_update(None, "user_version", schema::VERSION)?;
             Ok(db)
         };
         let db = open().map_err(|source| StoreError { path: path.to_owned(), source })?;

@@ -45,6 +45,9 @@ CREATE TABLE IF NOT EXISTS open (            -- situations that last: what their
 ) WITHOUT ROWID;
 ";
 
+/// For whoever changes the tables.
+const SCHEMA_VERSION: i32 = 1;
+
 /// A second push of an event is recognised for this long.
 const SEEN_FOR_MS: i64 = 30 * 24 * 3600 * 1000;
 
@@ -76,7 +79,7 @@ pub(crate) struct Counters {
 /// The outbox could not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum OutboxError {
-    /// The database.
+    /// The database. Locked means that another process uses it: each worker needs a data directory of its own.
     #[error("outbox {path}: {source}")]
     Database {
         /// Its file.
@@ -141,10 +144,13 @@ impl Outbox {
         let path = dir.join("outbox.sqlite");
         let open = || {
             let db = Connection::open(&path)?;
+            db.busy_timeout(std::time::Duration::from_secs(2))?;
+            // Two workers with one data directory would send everything twice: the second does not start.
+            db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
             db.pragma_update(None, "journal_mode", "WAL")?;
             db.pragma_update(None, "synchronous", "FULL")?;
-            db.busy_timeout(std::time::Duration::from_secs(5))?;
             db.execute_batch(SCHEMA)?;
+            db.pragma_update(None, "user_version", SCHEMA_VERSION)?;
             db.execute("DELETE FROM seen WHERE at < ?1", [now_ms() - SEEN_FOR_MS])?;
             Ok(db)
         };

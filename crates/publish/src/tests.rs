@@ -1,5 +1,6 @@
 //! Tests of the crate as a whole, most of them against a real mosquitto.
 
 mod broker;
+mod crash;
 mod disk;
 mod golden;

@@ -1,5 +1,8 @@
 //! The tables.
 
+/// For whoever changes them.
+pub(super) const VERSION: i32 = 1;
+
 pub(super) const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS inbox (           -- messages, each once
     source TEXT NOT NULL, message TEXT NOT NULL,

@@ -181,7 +181,7 @@ async fn malformed_messages_are_refused_with_the_reason_and_disturb_nobody() {
     let event = message(1, 0).data.event;
     let evidence = format!("huiyan/v1/huinan/evidence/{event}/first");
     let nested = "[".repeat(50_000);
-    let bad: [(&str, Vec<u8>); 9] = [
+    let bad: [(&str, Vec<u8>); 10] = [
         (EVENT_TOPIC, b"".into()),
         (EVENT_TOPIC, b"{".into()),
         (EVENT_TOPIC, b"\xff\xfe\x00".into()),
@@ -189,6 +189,7 @@ async fn malformed_messages_are_refused_with_the_reason_and_disturb_nobody() {
         (EVENT_TOPIC, vec![b'a'; 300_000]),
         (EVENT_TOPIC, wrong.to_string().into()),
         ("huiyan/v1/huinan/event/one/two/three", b"{}".into()),
+        ("huiyan/v1/huinan/event/illegal_parking/other", message(3, 0).to_json().unwrap()),
         ("huiyan/v1/huinan/evidence/not-an-id/first", jpeg(64).bytes),
         (&evidence, b"<svg onload=alert(1)>".into()),
     ];
@@ -197,12 +198,15 @@ async fn malformed_messages_are_refused_with_the_reason_and_disturb_nobody() {
     }
     broker.publish(EVENT_TOPIC, &message(2, 0).to_json().unwrap()).unwrap();
     until("the good one", || desk.counts().opened == 1).await;
-    assert_eq!(desk.counts(), Counts { opened: 1, refused: 9, ..Counts::default() });
-    let heard = listener.wait(PATIENCE, |heard| heard.len() >= 2).unwrap();
+    assert_eq!(desk.counts(), Counts { opened: 1, refused: 10, ..Counts::default() });
+    let heard = listener.wait(PATIENCE, |heard| heard.len() >= 3).unwrap();
     let refused: Receipt = serde_json::from_slice(&heard[0].payload).unwrap();
     assert_eq!((refused.event, refused.outcome, refused.case), (event, Outcome::Refused, None));
     assert!(refused.reason.unwrap().contains("7 is no score"));
-    assert_eq!(heard[1].topic, format!("huiyan/v1/huinan/receipt/{}", message(2, 0).data.event));
+    let refused: Receipt = serde_json::from_slice(&heard[1].payload).unwrap();
+    assert_eq!(refused.event, message(3, 0).data.event);
+    assert!(refused.reason.unwrap().ends_with("at hn-0001; its topic says illegal_parking at other"));
+    assert_eq!(heard[2].topic, format!("huiyan/v1/huinan/receipt/{}", message(2, 0).data.event));
 }
 
 #[tokio::test(flavor = "multi_thread")]

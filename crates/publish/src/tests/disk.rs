@@ -6,7 +6,7 @@ use crate::testing::sample::{self as make, event};
 use crate::{Outbox, Publisher};
 
 /// Nobody listens there: the port was free a moment ago and connections to it are refused.
-fn nowhere() -> fleet::Broker {
+pub(super) fn nowhere() -> fleet::Broker {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     fleet::Broker {
         host: "127.0.0.1".into(),
@@ -93,6 +93,14 @@ fn files_that_a_crash_left_without_a_row_are_removed() {
     std::fs::write(evidence.join("latest.part"), b"x").unwrap();
     Outbox::open(dir.path(), 1000).unwrap();
     assert!(!evidence.exists());
+}
+
+#[test]
+fn two_workers_do_not_share_an_outbox() {
+    let dir = tempfile::tempdir().unwrap();
+    let _first = Outbox::open(dir.path(), 1000).unwrap();
+    let error = Outbox::open(dir.path(), 1000).unwrap_err().to_string();
+    assert!(error.contains("outbox.sqlite") && error.contains("locked"), "{error}");
 }
 
 #[tokio::test]
