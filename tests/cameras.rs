@@ -89,7 +89,11 @@ cameras:
     }
     println!("{looks:?}");
     for name in ["good", "switches"] {
-        assert!(looks[name] >= 25, "{name}: {} looks in 30 s at one key picture a second\n{log}", looks[name]);
+        assert!(
+            looks[name] >= 25,
+            "{name}: {} looks in 30 s at one key picture a second\n{log}",
+            looks[name]
+        );
     }
     for name in ["refuses", "hangs", "nosdp", "locked", "nobody", "corrupt"] {
         assert_eq!(looks[name], 0, "{name}");

@@ -18,7 +18,8 @@ const DWELL_S: f64 = 5.0;
 /// Six people stand at a table one after the other: six situations, each begins and ends on time, and nothing else.
 #[test]
 fn people_at_a_table_begin_and_end_on_time() {
-    let (Some(video), Some(truth)) = (shared("media/one-by-one.mp4"), shared("media/one-by-one.truth.yaml")) else {
+    let (Some(video), Some(truth)) = (shared("media/one-by-one.mp4"), shared("media/one-by-one.truth.yaml"))
+    else {
         return;
     };
     // The figures above are read off that file; if it changes, they must.

@@ -15,7 +15,9 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     if found.exists() {
         return Some(found);
     }
-    println!("skipped: ../shared/{path} is not there; it is no part of the project (real clips and detectors)");
+    println!(
+        "skipped: ../shared/{path} is not there; it is no part of the project (real clips and detectors)"
+    );
     None
 }
 

@@ -68,8 +68,13 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            if let Some(mistake) = error.downcast_ref::<UserError>() {
+                // Each line begins with file:line:column, as editors and scripts expect it.
+                eprintln!("{mistake}");
+                return ExitCode::from(2);
+            }
             eprintln!("huiyan: {error:#}");
-            ExitCode::from(if error.is::<UserError>() { 2 } else { 1 })
+            ExitCode::FAILURE
         }
     }
 }

@@ -60,8 +60,16 @@ pub struct Sample {
     pub quality: u8,
 }
 
+/// The first `count` pictures of the data set with this seed, in memory.
+pub fn samples(count: usize, seed: u64, size: (u32, u32)) -> Result<Vec<Sample>, SizeError> {
+    let streets = (0..count.div_ceil(PER_STREET)).map(|street| samples_of(seed, street, size));
+    let mut all: Vec<_> = streets.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+    all.truncate(count);
+    Ok(all)
+}
+
 /// The `PER_STREET` pictures of a data set's street number `street`.
-fn samples(seed: u64, street: usize, size: (u32, u32)) -> Result<Vec<Sample>, SizeError> {
+fn samples_of(seed: u64, street: usize, size: (u32, u32)) -> Result<Vec<Sample>, SizeError> {
     let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ street as u64);
     let layout = Layout::from_seed(rng.u64(..), size.0, size.1);
     let conditions = Conditions::random(&mut rng);
@@ -141,7 +149,7 @@ pub fn export(
             if street >= streets {
                 return Ok(out);
             }
-            for (i, sample) in samples(seed, street, size)?.into_iter().enumerate() {
+            for (i, sample) in samples_of(seed, street, size)?.into_iter().enumerate() {
                 let number = street * PER_STREET + i + 1;
                 if number <= count {
                     write_jpeg(&images.join(file_name(number)), &sample)?;
