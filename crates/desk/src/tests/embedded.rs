@@ -34,7 +34,7 @@ fn rumqttd() -> fleet::Broker {
     };
     let config =
         Config { router, v5: Some(HashMap::from([("test".to_owned(), server)])), ..Config::default() };
-    std::thread::spawn(move || Broker::new(config).start());
+    std::thread::spawn(move || Broker::new(config).start().map_err(Box::new));
     while TcpStream::connect(listen).is_err() {
         std::thread::sleep(Duration::from_millis(10));
     }
