@@ -9,6 +9,8 @@
 //! nokey` on a file of the same pictures in the same number; its CPU time is that of the child. The two take turns,
 //! and the median of the rounds is shown. CPU times come from `/proc/self/stat` in ticks of 10 ms.
 
+#![allow(clippy::disallowed_macros, reason = "an example prints")]
+
 #[path = "../tests/support/mod.rs"]
 mod support;
 

@@ -79,3 +79,30 @@ impl Alone {
         self.known.extend(size.map(|size| (sps, size)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::coded;
+
+    #[test]
+    fn a_decoder_that_fails_is_rebuilt() {
+        let (mut alone, data) = (Alone::default(), coded());
+        alone.decode(Codec::H264, data.clone()).unwrap();
+        alone.slots[0].decoder.break_down();
+        let fault = alone.decode(Codec::H264, data.clone()).unwrap_err();
+        assert!(matches!(&fault, Fault::Failed(why) if why.contains("Could not decode stream")), "{fault}");
+        assert!(alone.slots.is_empty());
+        assert_eq!(alone.decode(Codec::H264, data).unwrap().width(), 64);
+    }
+
+    #[test]
+    fn a_decoder_that_hangs_is_rebuilt() {
+        let (mut alone, data) = (Alone::default(), coded());
+        alone.decode(Codec::H264, data.clone()).unwrap();
+        alone.slots[0].decoder.hang();
+        let fault = alone.decode(Codec::H264, data.clone()).unwrap_err();
+        assert!(matches!(fault, Fault::Deadline(_)), "{fault}");
+        assert_eq!(alone.decode(Codec::H264, data).unwrap().height(), 48);
+    }
+}

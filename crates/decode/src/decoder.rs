@@ -67,6 +67,7 @@ pub(crate) struct Decoder {
     /// Says that a reference timestamp is our number.
     tag: gst::Caps,
     next: u64,
+    deadline: Duration,
 }
 
 /// The element that decodes `codec`.
@@ -110,7 +111,7 @@ impl Decoder {
         let (send, reports) = bounded(8);
         watch(mode, &pipeline, &input, &sink, &Arc::new(Shared { codec, send, step: Mutex::default() }));
         pipeline.set_state(gst::State::Playing).map_err(|_| failed("start"))?;
-        Ok(Self { codec, mode, pipeline, input, reports, tag: tag(), next: 1 })
+        Ok(Self { codec, mode, pipeline, input, reports, tag: tag(), next: 1, deadline: DEADLINE })
     }
 
     /// Decodes one access unit; returns its number in this decoder and what came out. After an error the decoder
@@ -149,7 +150,7 @@ impl Decoder {
     }
 
     fn wait(&self, wanted: Marker) -> Result<Step, Fault> {
-        let until = Instant::now() + DEADLINE;
+        let until = Instant::now() + self.deadline;
         let mut all = Step::default();
         loop {
             match self.reports.recv_deadline(until) {
@@ -162,7 +163,7 @@ impl Decoder {
                     }
                 }
                 Ok(Report::Failed(why)) => return Err(self.failure(why)),
-                Err(RecvTimeoutError::Timeout) => return Err(Fault::Deadline(DEADLINE)),
+                Err(RecvTimeoutError::Timeout) => return Err(Fault::Deadline(self.deadline)),
                 Err(RecvTimeoutError::Disconnected) => return Err(self.failure("it stopped".to_owned())),
             }
         }
@@ -317,4 +318,20 @@ fn watch_consumed(input: &AppSrc, shared: &Arc<Shared>) {
             })
             .build(),
     );
+}
+
+/// Faults for tests.
+#[cfg(test)]
+impl Decoder {
+    /// As if an element had failed.
+    pub(crate) fn break_down(&self) {
+        gst::element_error!(self.input, gst::StreamError::Decode, ["a test"]);
+    }
+
+    /// As if decoding did not end.
+    pub(crate) fn hang(&mut self) {
+        self.deadline = Duration::from_millis(100);
+        let pad = self.input.static_pad("src").expect("a source has one pad of this name");
+        pad.add_probe(gst::PadProbeType::BLOCK_DOWNSTREAM, |_, _| gst::PadProbeReturn::Ok);
+    }
 }

@@ -25,6 +25,8 @@ mod fault;
 mod nal;
 mod picture;
 mod pool;
+#[cfg(test)]
+mod testing;
 mod trouble;
 mod worker;
 

@@ -45,16 +45,17 @@ pub(crate) fn listen() {
             category.set_threshold(gst::DebugLevel::Info);
         }
         gst::log::add_log_function(|category, level, _, _, _, _, message| {
-            if level <= gst::DebugLevel::Info && category.name() == "libav" {
-                if let Some(text) = message.get() {
-                    hear(level, text.trim());
-                }
+            if level <= gst::DebugLevel::Info
+                && category.name() == "libav"
+                && let Some(text) = message.get()
+            {
+                hear(level, text.trim());
             }
         });
     });
 }
 
-/// The messages are those of libavcodec 57 to 61 (FFmpeg 3.0 to 7.1). An unknown wording is only an error text.
+/// The wording is that of libavcodec 59 (FFmpeg 5.1). A wording that is not known is only an error text.
 fn hear(level: gst::DebugLevel, text: &str) {
     TROUBLE.with_borrow_mut(|trouble| {
         if text.starts_with("concealing ") {

@@ -128,10 +128,10 @@ impl Worker {
             }
         }
         let Some(chained) = self.chained.get_mut(&camera) else { return };
-        if let Err(fault) = chained.decode(unit, out) {
-            if let Some(chained) = self.chained.remove(&camera) {
-                chained.abandon(&fault, out);
-            }
+        if let Err(fault) = chained.decode(unit, out)
+            && let Some(chained) = self.chained.remove(&camera)
+        {
+            chained.abandon(&fault, out);
         }
     }
 
@@ -158,10 +158,10 @@ impl Worker {
     }
 
     fn retire(&mut self, camera: &CameraId, out: &mut Vec<Outcome>) {
-        if let Some(mut chained) = self.chained.remove(camera) {
-            if let Err(fault) = chained.finish(out) {
-                chained.abandon(&fault, out);
-            }
+        if let Some(mut chained) = self.chained.remove(camera)
+            && let Err(fault) = chained.finish(out)
+        {
+            chained.abandon(&fault, out);
         }
     }
 
@@ -187,5 +187,63 @@ impl Worker {
             self.retire(camera, &mut out);
         }
         out.into_iter().for_each(|outcome| self.shared.settle(outcome));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use flow::{Codec, MediaTime, SessionId, Timestamp};
+
+    use super::*;
+
+    fn unit(camera: &str, key: bool) -> AccessUnit {
+        AccessUnit {
+            camera: CameraId::new(camera).unwrap(),
+            session: SessionId::next(),
+            sequence: 0,
+            codec: Codec::H264,
+            media_time: MediaTime { ticks: 0, clock_rate: 90_000 },
+            captured: Timestamp::UNIX_EPOCH,
+            key,
+            role: Role::Chained { deliver: true },
+            lost_before: 0,
+            data: crate::testing::coded(),
+        }
+    }
+
+    #[test]
+    fn only_a_silent_camera_loses_its_decoder() {
+        let arrived: Arc<Mutex<Vec<CameraId>>> = Arc::default();
+        let to_arrived = arrived.clone();
+        let shared = Arc::new(Shared {
+            counters: Counters::default(),
+            output: Box::new(move |frame| to_arrived.lock().unwrap().push(frame.id.camera)),
+            on_error: Box::new(|_, _| {}),
+            abort: AtomicBool::new(false),
+        });
+        let mut worker = Worker::new(shared.clone(), 1);
+        let (a, b) = (CameraId::new("a").unwrap(), CameraId::new("b").unwrap());
+        let cameras = |worker: &Worker| worker.chained.keys().cloned().collect::<Vec<_>>();
+
+        worker.work(unit("b", false));
+        assert!(cameras(&worker).is_empty(), "no decoder without a key picture");
+        worker.work(unit("a", true));
+        worker.work(unit("b", true));
+        assert_eq!(cameras(&worker), std::slice::from_ref(&a), "a is being watched");
+        worker.chained.get_mut(&a).unwrap().last_used -= STALE;
+        worker.work(unit("b", true));
+        assert_eq!(cameras(&worker), std::slice::from_ref(&b));
+        worker.chained.get_mut(&b).unwrap().last_used -= STALE;
+        worker.sweep();
+        assert!(cameras(&worker).is_empty());
+
+        let dropped = shared.counters.flow().dropped;
+        assert_eq!(
+            dropped.iter().filter(|(_, n)| *n > 0).copied().collect::<Vec<_>>(),
+            [("no_key", 1), ("no_decoder", 1)]
+        );
+        assert_eq!(*arrived.lock().unwrap(), [a, b], "what they held came out");
     }
 }

@@ -1,5 +1,7 @@
 //! Pictures that stand alone: many cameras, one small pool.
 
+#![allow(clippy::disallowed_macros, clippy::unwrap_used, reason = "a test prints, and may panic")]
+
 mod support;
 
 use std::sync::{Condvar, Mutex};
@@ -150,6 +152,37 @@ fn a_corrupt_picture_is_counted_and_the_next_one_is_right() {
         bad.push(flipped);
     }
     assert_refused_and_recovers(Codec::H264, bad, real);
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn thousands_of_pictures_good_and_bad_leave_nothing_behind() {
+    let bench = Bench::new(1, 10_000, 1);
+    let colours: Vec<Colour> = (0..4).map(|i| [40 + i * 40, 100, 150]).collect();
+    let coded = encode(Codec::H264, "I420", (176, 144), &colours, intra(Codec::H264));
+    let mut source = Source::new("a", Codec::H264);
+    let mut round = |count: usize| {
+        for index in 0..count {
+            let data = &coded[index % 4].data;
+            let end = if index % 2 == 0 { data.len() } else { data.len() - 6 };
+            bench.pool.offer(source.alone(data.slice(..end))).unwrap();
+        }
+        bench.settle();
+        bench.frames.lock().unwrap().clear();
+        bench.errors.lock().unwrap().clear();
+    };
+    (0..20).for_each(|_| round(100));
+    let before = resident_kib();
+    (0..60).for_each(|_| round(100));
+    let after = resident_kib();
+    // A picture alone has 38 KB: one in a hundred left behind would show.
+    assert!(after < before + 2000, "{before} KiB, then {after} KiB");
+    assert_eq!(bench.dropped("failed"), 0);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Streams that are decoded in full.
 
+#![allow(clippy::disallowed_macros, clippy::unwrap_used, reason = "a test prints, and may panic")]
+
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Real clips and captures, where they are present.
 
+#![allow(clippy::disallowed_macros, clippy::unwrap_used, reason = "a test prints, and may panic")]
+
 mod support;
 
 use std::process::Command;

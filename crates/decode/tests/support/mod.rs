@@ -1,5 +1,6 @@
 //! Pictures of known colours, coded by GStreamer's encoders; real clips; and a pool whose output is kept.
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, clippy::disallowed_macros, reason = "only tests and examples use it")]
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
