@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_macros, reason = "a test that is skipped says why")]
 
 mod bad_input;
+mod bench;
 mod cameras;
 mod delivery;
 mod demo;

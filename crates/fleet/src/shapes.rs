@@ -147,7 +147,7 @@ static RULE: Shape = Shape {
 static DWELL: Shape = Shape {
     name: "dwell",
     keys: &[
-        required("classes", Kind::List(&Kind::Text(64), 1, 64), "Classes of the model that count."),
+        required("classes", Kind::List(&Kind::Text(64), 1, 1_024), "Classes of the model that count."),
         default("at_least", Kind::Duration(ms(100), ms(7 * DAY)), "3min", "For how long they must stay."),
         default(
             "drift",

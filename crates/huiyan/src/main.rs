@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_macros, reason = "the program is what writes to the terminal")]
 
 mod annotate;
+mod bench;
 mod broker;
 mod cmd;
 mod fleet_text;
@@ -41,6 +42,8 @@ enum Command {
     Replay(cmd::replay::Args),
     /// Serve simulated cameras over RTSP, or render pictures for training
     Sim(cmd::sim::Args),
+    /// Measure a stage, or all of them, beside the floor under it
+    Bench(bench::Args),
 }
 
 /// A mistake of the user's: exit code 2 instead of 1.
@@ -50,10 +53,13 @@ struct UserError(String);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // Log lines go to standard error, results to standard output.
-    let filter = tracing_subscriber::EnvFilter::try_from_env("HUIYAN_LOG").unwrap_or_else(|_| {
-        tracing_subscriber::EnvFilter::new("info,rumqttd=error,rumqttc=error,ort=warn,retina=error")
-    });
+    // Log lines go to standard error, results to standard output. A bench opens thousands of sessions: no line each.
+    let usual = match cli.command {
+        Command::Bench(_) => "warn,rumqttd=off,rumqttc=error,retina=error",
+        _ => "info,rumqttd=error,rumqttc=error,ort=warn,retina=error,tiny_skia=error",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HUIYAN_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
 
     let result = match cli.command {
@@ -64,6 +70,7 @@ fn main() -> ExitCode {
         Command::Schema => cmd::check::schema(),
         Command::Replay(args) => cmd::replay::run(args),
         Command::Sim(args) => cmd::sim::run(args),
+        Command::Bench(args) => bench::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -240,7 +240,7 @@ fn summary(report: &Report) -> String {
 }
 
 /// The model's folder: the one given, or the demo's own, beside the current folder or the program.
-fn model_dir(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+pub fn model_dir(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(dir) = given {
         return Ok(dir.to_owned());
     }

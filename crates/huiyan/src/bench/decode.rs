@@ -1,0 +1,200 @@
+//! `bench decode`: key pictures per second and core through the pool, beside libavcodec alone.
+//!
+//! The floor is the program `ffmpeg` with one thread on a file of the same pictures in the same order. What its
+//! start costs is measured on a short file and taken off.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use decode::{Pool, PoolOptions};
+use flow::{Codec, Frame, Pixels};
+
+use super::material::{Keys, TempFolder, Units, wait_inside};
+use super::report::{Figure, Kind, Pairs};
+use super::{ROUNDS, cpu, step};
+
+const SECONDS: f64 = 1.5;
+/// What a sub-stream and two usual main streams send.
+const SIZES: [(u32, u32); 3] = [(640, 360), (1280, 720), (1920, 1080)];
+/// Pictures in the file that tells what ffmpeg's start costs: enough for it to find out what is inside.
+const SHORT: usize = 16;
+/// Pictures that wait in the pool.
+const INSIDE: i64 = 48;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Key pictures of this file, H.264 or H.265, instead of the rendered street
+    #[arg(long)]
+    video: Option<PathBuf>,
+    /// The street's sizes; may be given several times [default: 640x360, 1280x720, 1920x1080]
+    #[arg(long, value_parser = size, conflicts_with = "video")]
+    size: Vec<(u32, u32)>,
+    /// Processor seconds that each measurement takes
+    #[arg(long, default_value_t = SECONDS)]
+    seconds: f64,
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        Self { video: None, size: Vec::new(), seconds: SECONDS }
+    }
+}
+
+pub fn run(args: &Args) -> anyhow::Result<Vec<Figure>> {
+    let seconds = super::positive(args.seconds, "--seconds")?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads: &[usize] = if cores > 1 { &[1, cores] } else { &[1] };
+    let mut figures = Vec::new();
+    let materials: Vec<_> = match &args.video {
+        Some(path) => vec![Keys::of_file(path)?],
+        None => {
+            let sizes = if args.size.is_empty() { &SIZES[..] } else { &args.size };
+            sizes.iter().map(|size| Keys::of_street(*size)).collect::<Result<_, _>>()?
+        }
+    };
+    for keys in &materials {
+        figures.extend(measure(keys, threads, seconds)?);
+    }
+    Ok(figures)
+}
+
+/// Reads `640x360`: what the street can be rendered and coded at.
+fn size(text: &str) -> Result<(u32, u32), String> {
+    let side =
+        |text: &str| text.parse().ok().filter(|n: &u32| n.is_multiple_of(2) && (64..=4096).contains(n));
+    let sides = text.split_once('x').and_then(|(width, height)| Some((side(width)?, side(height)?)));
+    sides.ok_or_else(|| {
+        format!("{text:?} is no size; write for example 640x360, even numbers from 64 to 4096")
+    })
+}
+
+fn measure(keys: &Keys, threads: &[usize], seconds: f64) -> anyhow::Result<Vec<Figure>> {
+    let pools = threads.iter().map(|n| Decoders::new(keys, *n)).collect::<anyhow::Result<Vec<_>>>()?;
+    let rate = pools[0].rate(keys, 32)?;
+    let count = ((rate * seconds) as usize).max(2 * SHORT);
+    let floor = Floor::new(keys, count)?;
+    let mut pairs = vec![Pairs::default(); pools.len()];
+    for round in 1..=ROUNDS {
+        step(&format!(
+            "decode {} {}: round {round} of {ROUNDS}, {count} key pictures of {} KB",
+            keys.codec,
+            keys.size_name(),
+            keys.mean_bytes() / 1000
+        ));
+        let alone = floor.as_ref().map(Floor::rate).transpose()?;
+        for (pool, pairs) in pools.iter().zip(&mut pairs) {
+            pairs.push(pool.rate(keys, count)?, alone);
+        }
+    }
+    let base = format!("decode.keyframes_per_core.{}", keys.size_name());
+    let named = pairs.iter().zip(threads).map(|(pairs, threads)| {
+        let name = if *threads == 1 { base.clone() } else { format!("{base}.t{threads}") };
+        pairs.figure(name, "key pictures / core second", Kind::Rate)
+    });
+    Ok(named.collect())
+}
+
+/// The pool under test.
+struct Decoders {
+    pool: Pool,
+    /// Keeps the consumer's reads from being optimised away.
+    seen: Arc<AtomicU64>,
+}
+
+impl Decoders {
+    /// Starts the threads and their decoders, which happens once per process.
+    fn new(keys: &Keys, threads: usize) -> anyhow::Result<Self> {
+        let seen = Arc::new(AtomicU64::new(0));
+        let sum = seen.clone();
+        let output = move |frame: Frame| {
+            let Pixels::Host(picture) = &frame.pixels;
+            sum.fetch_add(u64::from(picture.planes()[0].data[0]), Ordering::Relaxed);
+        };
+        let options = PoolOptions { threads, queue: 64, max_chained: 0 };
+        let pool = Pool::new(options, output, |camera, fault| tracing::warn!(%camera, "{fault}"))?;
+        let decoders = Self { pool, seen };
+        decoders.rate(keys, 8 * threads)?;
+        Ok(decoders)
+    }
+
+    /// Pictures per second of this process's processor time.
+    fn rate(&self, keys: &Keys, count: usize) -> anyhow::Result<f64> {
+        let mut units = Units::new(100)?;
+        let passed = self.pool.counters().passed;
+        let before = cpu::own()?;
+        for index in 0..count {
+            wait_inside(&self.pool, INSIDE)?;
+            self.pool.offer(units.next(keys.codec, keys.pictures[index % keys.pictures.len()].clone()))?;
+        }
+        wait_inside(&self.pool, 0)?;
+        let spent = cpu::own()? - before;
+        let flow = self.pool.counters();
+        if flow.passed - passed != count as u64 {
+            bail!("{} of {count} key pictures were decoded: {flow:?}", flow.passed - passed);
+        }
+        tracing::trace!(sum = self.seen.load(Ordering::Relaxed), "decoded");
+        Ok(count as f64 / spent.as_secs_f64().max(1e-6))
+    }
+}
+
+/// libavcodec alone.
+pub struct Floor {
+    /// Holds the files; removed at the end.
+    folder: TempFolder,
+    codec: Codec,
+    count: usize,
+}
+
+impl Floor {
+    /// Writes the files; `None`, with a word about it, where there is no ffmpeg.
+    pub fn new(keys: &Keys, count: usize) -> anyhow::Result<Option<Self>> {
+        let there =
+            Command::new("ffmpeg").arg("-version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        if !there.is_ok_and(|status| status.success()) {
+            tracing::warn!("ffmpeg is not installed, so libavcodec alone cannot be measured: no floor");
+            return Ok(None);
+        }
+        let floor = Self { folder: TempFolder::new()?, codec: keys.codec, count: count.max(2 * SHORT) };
+        for (name, count) in [("long", floor.count), ("short", SHORT)] {
+            let path = floor.folder.path().join(name);
+            let mut file = std::io::BufWriter::new(std::fs::File::create(&path)?);
+            for index in 0..count {
+                file.write_all(&keys.pictures[index % keys.pictures.len()])?;
+            }
+            file.flush().with_context(|| path.display().to_string())?;
+        }
+        Ok(Some(floor))
+    }
+
+    /// Pictures per second of the child's processor time.
+    pub fn rate(&self) -> anyhow::Result<f64> {
+        let start = self.spent("short")?;
+        let all = self.spent("long")?;
+        let spent = all.saturating_sub(start).as_secs_f64();
+        Ok((self.count - SHORT) as f64 / spent.max(1e-6))
+    }
+
+    fn spent(&self, name: &str) -> anyhow::Result<Duration> {
+        let format = match self.codec {
+            Codec::H264 => "h264",
+            Codec::H265 => "hevc",
+        };
+        let before = cpu::ended_children()?;
+        let status = Command::new("ffmpeg")
+            .args(["-v", "error", "-nostdin", "-threads", "1", "-skip_frame", "nokey", "-f", format, "-i"])
+            .arg(self.folder.path().join(name))
+            .args(["-f", "null", "-"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()?;
+        if !status.success() {
+            bail!("ffmpeg could not decode the key pictures ({status})");
+        }
+        Ok(cpu::ended_children()? - before)
+    }
+}

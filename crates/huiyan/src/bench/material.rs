@@ -1,0 +1,189 @@
+//! What the benches work on: key pictures of the rendered street, or of a file.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use decode::{Pool, PoolOptions};
+use flow::{
+    AccessUnit, CameraId, Codec, Frame, FrameId, HostPicture, MediaTime, Pixels, Plane, Role, SessionId,
+    Timestamp,
+};
+use sim::Clip;
+
+use crate::cmd::sim::{render, timelines};
+
+/// The street that the benches look at.
+pub const STREET: &str = "vending-day";
+/// Key pictures of the street that are used, over and over.
+const STREET_PICTURES: f32 = 16.0;
+/// Pictures of a file that are used at most.
+const MAX_PICTURES: usize = 64;
+
+/// Key pictures of one size.
+pub struct Keys {
+    pub codec: Codec,
+    pub size: (u32, u32),
+    /// Annex B, each with its parameter sets.
+    pub pictures: Vec<Bytes>,
+}
+
+impl Keys {
+    /// One key picture per second of the shipped street, rendered and coded at this size.
+    pub fn of_street(size: (u32, u32)) -> anyhow::Result<Self> {
+        let mut timelines = timelines(&[STREET.to_owned()])?;
+        for (_, timeline) in &mut timelines {
+            timeline.size = size;
+            (timeline.fps, timeline.key_every, timeline.seconds) = (1, 1.0, STREET_PICTURES);
+        }
+        let film = render(&timelines, Codec::H264)?.pop().context("a street gives a film")?;
+        Ok(Self::of_clip(&film.clip))
+    }
+
+    /// The key pictures of a file.
+    pub fn of_file(path: &Path) -> anyhow::Result<Self> {
+        Ok(Self::of_clip(&Clip::open(path)?))
+    }
+
+    fn of_clip(clip: &Clip) -> Self {
+        let keys = clip.units.iter().filter(|unit| unit.key).take(MAX_PICTURES);
+        let pictures = keys.map(|unit| unit.data.clone()).collect();
+        Self { codec: clip.codec, size: (clip.width, clip.height), pictures }
+    }
+
+    /// `640x360`.
+    pub fn size_name(&self) -> String {
+        format!("{}x{}", self.size.0, self.size.1)
+    }
+
+    /// Mean size of a coded picture in bytes.
+    pub fn mean_bytes(&self) -> usize {
+        self.pictures.iter().map(Bytes::len).sum::<usize>() / self.pictures.len().max(1)
+    }
+
+    /// Decodes each of them once.
+    pub fn frames(&self) -> anyhow::Result<Vec<Frame>> {
+        let frames: Arc<Mutex<Vec<Frame>>> = Arc::default();
+        let out = frames.clone();
+        let options = PoolOptions { threads: 1, queue: self.pictures.len(), ..PoolOptions::default() };
+        let pool = Pool::new(
+            options,
+            move |frame| out.lock().unwrap_or_else(PoisonError::into_inner).push(frame),
+            |camera, fault| tracing::warn!(%camera, "{fault}"),
+        )?;
+        let mut units = Units::new(1)?;
+        for picture in &self.pictures {
+            pool.offer(units.next(self.codec, picture.clone()))?;
+        }
+        let flow = pool.shutdown(Duration::from_secs(30));
+        let frames = std::mem::take(&mut *frames.lock().unwrap_or_else(PoisonError::into_inner));
+        if frames.is_empty() {
+            bail!("none of the {} key pictures could be decoded: {flow:?}", self.pictures.len());
+        }
+        Ok(frames)
+    }
+}
+
+/// Makes access units of a number of cameras in turn.
+pub struct Units {
+    cameras: Vec<(CameraId, SessionId)>,
+    made: u64,
+    start: Timestamp,
+}
+
+impl Units {
+    /// Of cameras `bench-0`, `bench-1`, …
+    pub fn new(cameras: usize) -> anyhow::Result<Self> {
+        let camera = |n| anyhow::Ok((camera_id(n)?, SessionId::next()));
+        Ok(Self {
+            cameras: (0..cameras).map(camera).collect::<Result<_, _>>()?,
+            made: 0,
+            start: Timestamp::now(),
+        })
+    }
+
+    /// The next camera's next key picture.
+    pub fn next(&mut self, codec: Codec, data: Bytes) -> AccessUnit {
+        let (camera, session) = &self.cameras[(self.made % self.cameras.len() as u64) as usize];
+        let sequence = self.made / self.cameras.len() as u64;
+        self.made += 1;
+        AccessUnit {
+            camera: camera.clone(),
+            session: *session,
+            sequence,
+            codec,
+            media_time: MediaTime { ticks: sequence as i64 * 90_000, clock_rate: 90_000 },
+            captured: self.start + Duration::from_secs(sequence),
+            key: true,
+            role: Role::Alone,
+            lost_before: 0,
+            data,
+        }
+    }
+}
+
+/// The id of a made-up camera.
+pub fn camera_id(number: usize) -> anyhow::Result<CameraId> {
+    Ok(CameraId::new(&format!("bench-{number}"))?)
+}
+
+/// The same picture as a frame of another camera; the pixels are shared.
+pub fn as_camera(frame: &Frame, camera: &CameraId, sequence: u64) -> anyhow::Result<Frame> {
+    let Pixels::Host(picture) = &frame.pixels;
+    let plane = |index: usize| {
+        let plane: &Plane = &picture.planes()[index];
+        Plane { data: plane.data.clone(), stride: plane.stride }
+    };
+    let planes = [plane(0), plane(1), plane(2)];
+    let pixels = Pixels::Host(HostPicture::new(
+        picture.width(),
+        picture.height(),
+        planes,
+        picture.matrix,
+        picture.full_range,
+    )?);
+    let id = FrameId { camera: camera.clone(), session: frame.id.session, sequence };
+    Ok(Frame { id, captured: Timestamp::now(), pixels })
+}
+
+/// Waits until at most `inside` pictures are in the pool.
+pub fn wait_inside(pool: &Pool, inside: i64) -> anyhow::Result<()> {
+    let until = Instant::now() + Duration::from_secs(60);
+    while pool.counters().inside() > inside {
+        if Instant::now() > until {
+            bail!("the decoders have done nothing for a minute: {:?}", pool.counters());
+        }
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    Ok(())
+}
+
+/// A folder of our own among the temporary files, removed at the end.
+pub struct TempFolder(PathBuf);
+
+impl TempFolder {
+    /// Makes it.
+    pub fn new() -> anyhow::Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("huiyan-bench-{}-{number}", std::process::id()));
+        std::fs::create_dir(&path).with_context(|| path.display().to_string())?;
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempFolder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!("{} could not be removed: {error}", self.0.display());
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! `huiyan bench`: what a stage costs in processor time, beside the floor under it: the same work by the library
+//! that does it, without us. The two take turns in one run, so that whatever else the machine does falls on both.
+//!
+//! Figures are per core because they divide by processor time, not by the clock. What serves the cameras runs in a
+//! child process, so that only the client's time counts.
+
+mod cameras;
+mod cpu;
+mod decode;
+mod drain;
+mod infer;
+mod ingest;
+mod material;
+mod node;
+mod report;
+
+use std::path::PathBuf;
+
+use report::Figure;
+
+use crate::UserError;
+
+/// Turns that a measurement and its floor take.
+const ROUNDS: usize = 3;
+
+/// Measure a stage, or all of them, beside the floor under it.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+    /// Print one JSON list of {name, value, unit, floor, ratio}
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// RTSP sessions: bits and sessions per core, memory per session; floor: a raw drain of the same sockets
+    Ingest(ingest::Args),
+    /// Key pictures decoded per core; floor: libavcodec alone (the program ffmpeg)
+    Decode(decode::Args),
+    /// Pictures looked at per core, and how long they wait for a batch; floor: ONNX Runtime alone on the same model
+    Infer(infer::Args),
+    /// The whole pipeline: looks per core end to end; floor: the sum of the stages' floors
+    Node(node::Args),
+    /// All four, with their defaults
+    All(AllArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct AllArgs {
+    /// Folder of the model's card [default: models/street-demo]
+    #[arg(long)]
+    model: Option<PathBuf>,
+}
+
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let machine = cpu::machine();
+    let figures = match args.what {
+        What::Ingest(args) => ingest::run(&args)?,
+        What::Decode(args) => decode::run(&args)?,
+        What::Infer(args) => infer::run(&args)?,
+        What::Node(args) => node::run(&args)?,
+        What::All(args) => all(args)?,
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&figures)?);
+    } else {
+        print!("{}", report::table(&machine, &figures));
+    }
+    Ok(())
+}
+
+/// `ingest` first: it measures memory, which the others leave in use.
+fn all(args: AllArgs) -> anyhow::Result<Vec<Figure>> {
+    let mut figures = ingest::run(&ingest::Args::default())?;
+    figures.extend(decode::run(&decode::Args::default())?);
+    figures.extend(infer::run(&infer::Args { model: args.model.clone(), ..infer::Args::default() })?);
+    figures.extend(node::run(&node::Args { model: args.model, ..node::Args::default() })?);
+    Ok(figures)
+}
+
+/// A number of seconds that makes sense.
+fn positive(seconds: f64, flag: &str) -> anyhow::Result<f64> {
+    if (0.05..=600.0).contains(&seconds) {
+        return Ok(seconds);
+    }
+    Err(UserError(format!("{flag} {seconds}: expected 0.05 to 600 seconds")).into())
+}
+
+/// Says on standard error what is being measured now.
+fn step(text: &str) {
+    eprintln!("bench: {text}");
+}

@@ -1,0 +1,143 @@
+//! Figures, and what they look like.
+
+use std::fmt::Write as _;
+
+/// One measured figure. `floor` is what the same work costs without us, measured in the same run; `ratio` is the
+/// share of the floor's performance that was reached, 1.0 being the floor itself, for rates and for costs alike.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Figure {
+    /// Its name, the same in every version.
+    pub name: String,
+    /// What was measured.
+    pub value: f64,
+    /// Of what.
+    pub unit: &'static str,
+    /// The floor in the same unit.
+    pub floor: Option<f64>,
+    /// Value / floor for a rate, floor / value for a cost.
+    pub ratio: Option<f64>,
+}
+
+/// Whether more is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// More is better.
+    Rate,
+    /// Less is better.
+    Cost,
+}
+
+impl Figure {
+    /// A figure without a floor.
+    pub fn plain(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
+        Self { name: name.into(), value, unit, floor: None, ratio: None }
+    }
+}
+
+/// A measurement and its floor, taken in turn, so that what else the machine does falls on both.
+#[derive(Debug, Clone, Default)]
+pub struct Pairs {
+    ours: Vec<f64>,
+    floor: Vec<f64>,
+}
+
+impl Pairs {
+    /// Adds a round. Where there is no floor to measure, `floor` is `None` in every round.
+    pub fn push(&mut self, ours: f64, floor: Option<f64>) {
+        self.ours.push(ours);
+        self.floor.extend(floor);
+    }
+
+    /// The medians; the ratio is the median of the rounds' ratios.
+    pub fn figure(&self, name: impl Into<String>, unit: &'static str, kind: Kind) -> Figure {
+        let ratios = self.ours.iter().zip(&self.floor).map(|(ours, floor)| match kind {
+            Kind::Rate => ours / floor,
+            Kind::Cost => floor / ours,
+        });
+        let ratio = median(ratios);
+        Figure {
+            name: name.into(),
+            value: median(self.ours.iter().copied()).unwrap_or(f64::NAN),
+            unit,
+            floor: median(self.floor.iter().copied()),
+            ratio,
+        }
+    }
+}
+
+/// The middle value, `None` of nothing. Of an even number, the mean of the two in the middle.
+pub fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let (low, high) = (values.len().checked_sub(1)? / 2, values.len() / 2);
+    Some((values[low] + values[high]) / 2.0)
+}
+
+/// A table for people.
+pub fn table(machine: &str, figures: &[Figure]) -> String {
+    let width = figures.iter().map(|f| f.name.len()).max().unwrap_or(0).max(6);
+    let mut text =
+        format!("{machine}\n\n{:width$} {:>10} {:>10} {:>6}  unit\n", "figure", "value", "floor", "ratio");
+    for figure in figures {
+        let number = |value: Option<f64>| value.map_or("-".to_owned(), short);
+        let ratio = figure.ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            text,
+            "{:width$} {:>10} {:>10} {ratio:>6}  {}",
+            figure.name,
+            short(figure.value),
+            number(figure.floor),
+            figure.unit
+        );
+    }
+    text
+}
+
+/// Three digits, or all of a large number.
+fn short(value: f64) -> String {
+    match value.abs() {
+        v if v >= 100.0 || v == 0.0 => format!("{value:.0}"),
+        v if v >= 10.0 => format!("{value:.1}"),
+        v if v >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ratio_is_that_of_the_rounds_and_one_is_the_floor() {
+        let mut pairs = Pairs::default();
+        // The machine slowed down to a half in the second round; the ratio does not care.
+        for (ours, floor) in [(80.0, 100.0), (40.0, 50.0), (81.0, 100.0)] {
+            pairs.push(ours, Some(floor));
+        }
+        let rate = pairs.figure("a", "1/s", Kind::Rate);
+        assert_eq!((rate.value, rate.floor, rate.ratio), (80.0, Some(100.0), Some(0.8)));
+        let cost = pairs.figure("a", "ms", Kind::Cost);
+        assert_eq!(cost.ratio, Some(1.25));
+
+        let mut alone = Pairs::default();
+        alone.push(3.0, None);
+        let text = serde_json::to_string(&alone.figure("b", "1/s", Kind::Rate)).unwrap();
+        assert_eq!(text, r#"{"name":"b","value":3.0,"unit":"1/s","floor":null,"ratio":null}"#);
+    }
+
+    #[test]
+    fn the_middle_of_some_values() {
+        assert_eq!(median([].into_iter()), None);
+        assert_eq!(median([3.0, 1.0, 2.0].into_iter()), Some(2.0));
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0].into_iter()), Some(2.5));
+    }
+
+    #[test]
+    fn the_table_has_a_line_for_each() {
+        let text =
+            table("a machine", &[Figure::plain("decode.x", 1234.5, "1/s"), Figure::plain("y", 0.1234, "ms")]);
+        assert!(text.contains("decode.x       1234          -      -  1/s\n"), "{text}");
+        assert!(text.contains("y             0.123          -      -  ms\n"), "{text}");
+    }
+}

@@ -1,0 +1,55 @@
+//! `huiyan bench` as a script meets it.
+
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::util::huiyan;
+
+#[test]
+fn a_bench_prints_one_list_of_figures_with_their_floors() {
+    let output =
+        huiyan(&["bench", "decode", "--size", "320x180", "--seconds", "0.3", "--json"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    // One line per step, so that nobody waits in the dark.
+    assert!(said.contains("decode H.264 320x180: round 3 of 3"), "{said}");
+
+    let figures: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let name = |figure: &Value| figure["name"].as_str().unwrap().to_owned();
+    assert_eq!(name(&figures[0]), "decode.keyframes_per_core.320x180");
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let all_cores = format!("decode.keyframes_per_core.320x180.t{cores}");
+    assert_eq!(figures.get(1).map(name), (cores > 1).then_some(all_cores));
+    let has_floor = Command::new("ffmpeg").arg("-version").stdout(Stdio::null()).status().is_ok();
+    for figure in &figures {
+        let keys: Vec<_> = figure.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["name", "value", "unit", "floor", "ratio"]);
+        // A picture of this size takes at most a few milliseconds, and more than some microseconds.
+        let value = figure["value"].as_f64().unwrap();
+        assert!((50.0..1e6).contains(&value), "{figure}");
+        if has_floor {
+            let (floor, ratio) = (figure["floor"].as_f64().unwrap(), figure["ratio"].as_f64().unwrap());
+            assert!((50.0..1e6).contains(&floor), "{figure}");
+            // The pool cannot be much faster than the library that it uses.
+            assert!((0.02..1.5).contains(&ratio), "{figure}");
+        } else {
+            println!("the floor is not checked: ffmpeg is not installed");
+            assert!(figure["floor"].is_null() && figure["ratio"].is_null(), "{figure}");
+        }
+    }
+}
+
+#[test]
+fn a_bench_that_makes_no_sense_is_the_users_mistake() {
+    for (args, named) in [
+        (["bench", "decode", "--size", "640"], "640x360"),
+        (["bench", "decode", "--seconds", "0"], "expected 0.05 to 600 seconds"),
+        (["bench", "infer", "--model", "no-such-folder"], "no-such-folder"),
+    ] {
+        let output = huiyan(&args).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains(named), "{args:?}: {said}");
+    }
+}
