@@ -43,7 +43,8 @@ fn fleet_with(dir: &Path, model: &Path) -> String {
         dir,
         "fleet.yaml",
         &format!(
-            "{head}models: {{ street-demo: {model:?} }}\ncameras:\n  - {{ id: a, url: rtsp://127.0.0.1:9/, model: street-demo }}\n",
+            "{head}models: {{ street-demo: {model:?} }}\nclasses: {{ any: {{ model: street-demo, situations: [] }} }}\n\
+             cameras:\n  - {{ id: a, class: any, url: rtsp://127.0.0.1:9/ }}\n",
             head = util::fleet_head(([127, 0, 0, 1], 9).into(), dir),
         ),
     );
@@ -79,8 +80,8 @@ fn a_model_file_cut_in_half_is_an_error_at_start() {
     std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
     refused_at_start(&fleet_with(dir.path(), &model), &["sha256", "model.onnx"]);
     // Even where the card was made for the half file.
-    let half = publish::wire::hex(&publish::wire::sha256(&bytes[..bytes.len() / 2]));
-    let whole = publish::wire::hex(&publish::wire::sha256(&bytes));
+    let half = publish::wire::sha256(&bytes[..bytes.len() / 2]);
+    let whole = publish::wire::sha256(&bytes);
     let model = model_copy(dir.path(), |card| card.replace(&whole, &half));
     std::fs::write(model.join("model.onnx"), &bytes[..bytes.len() / 2]).unwrap();
     refused_at_start(&fleet_with(dir.path(), &model), &["model.onnx"]);

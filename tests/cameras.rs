@@ -12,7 +12,7 @@ use serde_json::Value;
 use sim::Clip;
 use sim::rtsp::{Auth, Fault, Mount, Scheme, Server, Step};
 
-use crate::util::{self, Running, project, write};
+use crate::util::{self, project, write};
 
 /// A test picture of this size, coded with a key picture each second.
 fn clip(dir: &Path, width: u32, height: u32) -> Arc<Clip> {

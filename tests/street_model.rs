@@ -11,6 +11,8 @@ use crate::util::project;
 const PICTURES: usize = 240;
 const SEED: u64 = 5_000_001;
 const SIZE: (u32, u32) = (640, 360);
+/// Smaller things (square pixels) are neither asked for nor forbidden; the card says so.
+const LEAST_AREA: f32 = 400.0;
 
 /// A found box of one class.
 struct Found {
@@ -64,27 +66,38 @@ fn boxes(sample: &Sample, class: &str) -> Vec<[f32; 4]> {
 /// AP at an IoU of 0.5, the mean of the precision at COCO's 101 recalls (pycocotools, `COCOeval.accumulate`).
 fn average_precision(found: &mut [Found], truth: &[Vec<[f32; 4]>]) -> f64 {
     found.sort_by(|a, b| b.score.total_cmp(&a.score));
-    let total: usize = truth.iter().map(Vec::len).sum();
+    let asked = |b: &[f32; 4]| area(b) >= LEAST_AREA;
+    let total = truth.iter().flatten().filter(|b| asked(b)).count();
     let mut free: Vec<Vec<bool>> = truth.iter().map(|boxes| vec![true; boxes.len()]).collect();
     let mut hits = 0_usize;
     let mut curve = Vec::new();
-    for (index, f) in found.iter().enumerate() {
+    let mut counted = 0_usize;
+    for f in found.iter() {
         let candidates = truth[f.picture].iter().enumerate().filter(|(i, _)| free[f.picture][*i]);
-        let best = candidates.map(|(i, b)| (i, iou(b, &f.bbox))).max_by(|a, b| a.1.total_cmp(&b.1));
-        if let Some((i, _)) = best.filter(|(_, overlap)| *overlap >= 0.5) {
-            free[f.picture][i] = false;
-            hits += 1;
+        let overlaps =
+            candidates.map(|(i, b)| (i, asked(b), iou(b, &f.bbox))).filter(|(_, _, iou)| *iou >= 0.5);
+        // Things that are asked for first, then by overlap, as in COCO's evaluation.
+        match overlaps.max_by(|a, b| a.1.cmp(&b.1).then(a.2.total_cmp(&b.2))) {
+            Some((i, asked, _)) => {
+                free[f.picture][i] = false;
+                hits += usize::from(asked);
+                counted += usize::from(asked);
+            }
+            None => counted += usize::from(asked(&f.bbox)),
         }
-        curve.push((hits as f64 / total as f64, hits as f64 / (index + 1) as f64));
+        curve.push((hits as f64 / total as f64, hits as f64 / counted.max(1) as f64));
     }
     let at = |recall: f64| curve.iter().filter(|(r, _)| *r >= recall).map(|(_, p)| *p).fold(0.0, f64::max);
     (0..=100).map(|i| at(f64::from(i) / 100.0)).sum::<f64>() / 101.0
 }
 
+fn area(b: &[f32; 4]) -> f32 {
+    (b[2] - b[0]) * (b[3] - b[1])
+}
+
 fn iou(a: &[f32; 4], b: &[f32; 4]) -> f32 {
     let w = (a[2].min(b[2]) - a[0].max(b[0])).max(0.0);
     let h = (a[3].min(b[3]) - a[1].max(b[1])).max(0.0);
-    let area = |b: &[f32; 4]| (b[2] - b[0]) * (b[3] - b[1]);
     w * h / (area(a) + area(b) - w * h)
 }
 

@@ -29,7 +29,7 @@ pub fn project(path: &str) -> PathBuf {
 /// The program with these arguments, not yet started.
 pub fn huiyan(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_huiyan"));
-    command.args(args).env("HUIYAN_LOG", "info");
+    command.args(args).env("HUIYAN_LOG", "info,ort=error,rumqttc=error,retina=error");
     command
 }
 
@@ -103,7 +103,7 @@ pub fn yolox_nano(dir: &Path) -> Option<PathBuf> {
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::copy(&file, folder.join("model.onnx")).unwrap();
     std::fs::copy(&classes, folder.join("coco80.txt")).unwrap();
-    let sha256 = publish::wire::hex(&publish::wire::sha256(&std::fs::read(&file).unwrap()));
+    let sha256 = publish::wire::sha256(&std::fs::read(&file).unwrap());
     let card = format!(
         "id: yolox-nano\nversion: '0.1.1'\nlicence: Apache-2.0\nsource: https://github.com/Megvii-BaseDetection/YOLOX\n\
          file: model.onnx\nsha256: {sha256}\n\
@@ -129,7 +129,6 @@ pub struct Told {
     pub id: String,
     pub event: String,
     pub phase: String,
-    pub camera: String,
     pub data: Value,
 }
 
@@ -141,13 +140,7 @@ pub fn events(heard: &[Heard]) -> Vec<Told> {
             let body: Value = serde_json::from_slice(&message.payload).expect("an event is JSON");
             let data = body["data"].clone();
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            Told {
-                id: text(&body["id"]),
-                event: text(&data["event"]),
-                phase: text(&data["phase"]),
-                camera: text(&data["camera"]["id"]),
-                data,
-            }
+            Told { id: text(&body["id"]), event: text(&data["event"]), phase: text(&data["phase"]), data }
         })
         .collect()
 }

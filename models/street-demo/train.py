@@ -14,6 +14,7 @@ It is for the demo. It has seen nothing but drawings and is of no use on a real 
 """
 
 import argparse
+import copy
 import hashlib
 import json
 import math
@@ -28,6 +29,8 @@ from torch import nn
 
 WIDTH, HEIGHT, PAD = 416, 256, 114
 STRIDES = (8, 16, 32)
+# Smaller things (square pixels of the 640 x 360 picture) are neither asked for nor forbidden, in training and in measuring.
+LEAST_AREA = 400
 # A thing belongs to the strides whose range (longest side, pixels) it falls into; ranges overlap.
 RANGES = ((0, 56), (40, 128), (96, 1e9))
 
@@ -128,21 +131,28 @@ def giou(a, b):
 
 
 def loss(out, truths, cell, classes):
-    targets = [assign(boxes, cell) for boxes, _ in truths]
-    index = torch.stack(targets)
-    positive = index >= 0
+    """`truths`: boxes, kinds and whether each thing is large enough to be asked for."""
+    wanted, ignored = [], []
+    for boxes, kinds, asked in truths:
+        index = assign(boxes, cell)
+        small = (index >= 0) & ~torch.cat([asked, asked.new_ones(1)])[index]
+        ignored.append(small)
+        wanted.append((torch.where(small, -1, index), boxes, kinds))
+    positive = torch.stack([index for index, _, _ in wanted]) >= 0
+    counted = ~torch.stack(ignored)
     count = max(int(positive.sum()), 1)
     objectness = torch.zeros_like(out[..., 4])
     box_loss = kind_loss = out.sum() * 0
     if positive.any():
-        want = torch.cat([boxes[t[t >= 0]] for (boxes, _), t in zip(truths, targets)])
-        kind = torch.cat([kinds[t[t >= 0]] for (_, kinds), t in zip(truths, targets)])
+        want = torch.cat([boxes[t[t >= 0]] for t, boxes, _ in wanted])
+        kind = torch.cat([kinds[t[t >= 0]] for t, _, kinds in wanted])
         overlap, iou = giou(decode(out, cell)[positive], want)
         box_loss = (1 - overlap).sum() / count
         objectness[positive] = iou.detach().clamp(0, 1) * 0.5 + 0.5
         kind_loss = F.binary_cross_entropy_with_logits(
             out[..., 5:][positive], F.one_hot(kind, classes).float(), reduction="sum") / count
-    object_loss = F.binary_cross_entropy_with_logits(out[..., 4], objectness, reduction="sum") / count
+    object_loss = F.binary_cross_entropy_with_logits(
+        out[..., 4][counted], objectness[counted], reduction="sum") / count
     return 2 * box_loss + object_loss + kind_loss
 
 
@@ -163,21 +173,24 @@ class Scenes:
             size = round(image.width * scale), round(image.height * scale)
             self.pixels[i, : size[1], : size[0]] = np.asarray(image.resize(size, Image.BILINEAR))
             scales.append(scale)
-        self.boxes, self.kinds = [[] for _ in pictures], [[] for _ in pictures]
+        self.scale = scales[0]
+        self.boxes, self.kinds, self.asked = ([[] for _ in pictures] for _ in range(3))
         for a in labels["annotations"]:
             i = position[a["image_id"]]
             x, y, w, h = (v * scales[i] for v in a["bbox"])
             self.boxes[i].append([x, y, x + w, y + h])
             self.kinds[i].append(number[a["category_id"]])
+            self.asked[i].append(a["area"] >= LEAST_AREA)
         self.boxes = [torch.tensor(b, dtype=torch.float32).reshape(-1, 4) for b in self.boxes]
         self.kinds = [torch.tensor(k, dtype=torch.int64) for k in self.kinds]
+        self.asked = [torch.tensor(a, dtype=torch.bool) for a in self.asked]
 
     def __len__(self):
         return len(self.pixels)
 
     def batch(self, indices, random=None):
         x = torch.from_numpy(self.pixels[indices]).permute(0, 3, 1, 2).float() / 255
-        truths = [(self.boxes[i].clone(), self.kinds[i]) for i in indices]
+        truths = [(self.boxes[i].clone(), self.kinds[i], self.asked[i]) for i in indices]
         return (x, truths) if random is None else augment(x, truths, random)
 
 
@@ -185,7 +198,7 @@ def augment(x, truths, random):
     """Mirror, zoom and shift the whole picture, change contrast and brightness."""
     out = []
     theta = torch.zeros(len(x), 2, 3)
-    for i, (boxes, kinds) in enumerate(truths):
+    for i, (boxes, kinds, asked) in enumerate(truths):
         mirror = -1.0 if random.random() < 0.5 else 1.0
         zoom = math.exp(random.uniform(-0.35, 0.45))
         dx, dy = random.uniform(-0.2, 0.2), random.uniform(-0.2, 0.2)
@@ -202,8 +215,8 @@ def augment(x, truths, random):
             cut[:, 1::2] = cut[:, 1::2].clamp(0, HEIGHT)
             left = (cut[:, 2:] - cut[:, :2]).prod(1) / (whole[:, 2:] - whole[:, :2]).prod(1).clamp(min=1e-6)
             keep = (left > 0.35) & ((cut[:, 2:] - cut[:, :2]).min(1).values > 2)
-            boxes, kinds = cut[keep], kinds[keep]
-        out.append((boxes, kinds))
+            boxes, kinds, asked = cut[keep], kinds[keep], asked[keep]
+        out.append((boxes, kinds, asked))
     grid = F.affine_grid(theta, x.shape, align_corners=False)
     x = F.grid_sample(x - PAD / 255, grid, align_corners=False) + PAD / 255
     contrast = torch.tensor(random.uniform(0.75, 1.3, (len(x), 1, 1, 1))).float()
@@ -211,7 +224,7 @@ def augment(x, truths, random):
     return ((x - 0.45) * contrast + 0.45 + tint).clamp(0, 1), out
 
 
-def nms(boxes, scores, limit=0.5):
+def nms(boxes, scores, limit=0.55):
     keep = []
     order = scores.argsort(descending=True)
     while len(order):
@@ -242,23 +255,33 @@ def evaluate(model, scenes, cell):
     for start in range(0, len(scenes), 32):
         x, truths = scenes.batch(range(start, min(start + 32, len(scenes))))
         out = model(x)
-        for row, box, (boxes, kinds) in zip(out, decode(out, cell), truths):
+        for row, box, (boxes, kinds, asked) in zip(out, decode(out, cell), truths):
             for k in range(len(scenes.classes)):
                 score = row[:, 4] * row[:, 5 + k]
-                some = score > 0.05
+                some = score > 0.02
                 chosen, scores = box[some], score[some]
-                mine = boxes[kinds == k]
-                count[k] += len(mine)
+                mine, due = boxes[kinds == k], asked[kinds == k]
+                count[k] += int(due.sum())
                 free = [True] * len(mine)
                 for i in nms(chosen, scores):
                     overlaps = giou(chosen[i].expand(len(mine), -1), mine)[1] if len(mine) else torch.zeros(0)
                     best = max((j for j in range(len(mine)) if free[j] and overlaps[j] >= 0.5),
-                               key=lambda j: overlaps[j], default=None)
+                               key=lambda j: (bool(due[j]), float(overlaps[j])), default=None)
                     if best is not None:
                         free[best] = False
-                    found[k].append((float(scores[i]), best is not None))
+                        if due[best]:
+                            found[k].append((float(scores[i]), True))
+                    elif float((chosen[i, 2:] - chosen[i, :2]).prod()) >= LEAST_AREA * scenes.scale**2:
+                        found[k].append((float(scores[i]), False))
     model.train()
     return {c: average_precision(f, n) for c, f, n in zip(scenes.classes, found, count)}
+
+
+@torch.no_grad()
+def follow(average, model, decay):
+    """Moves the averaged weights towards the newest ones; the first steps count for little."""
+    for old, new in zip(average.state_dict().values(), model.state_dict().values()):
+        old.copy_(decay * old + (1 - decay) * new if old.is_floating_point() else new)
 
 
 def main():
@@ -278,12 +301,11 @@ def main():
     train, val = Scenes(args.train), Scenes(args.val)
     assert train.classes == val.classes, "the two data sets have different classes"
     cell = cells()
-    model = Detector(len(train.classes))
+    model = Detector(len(train.classes)).to(memory_format=torch.channels_last)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(train)} scenes, classes {train.classes}")
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=1e-2)
     steps, done, began = args.epochs * (len(train) // args.batch), 0, time.monotonic()
-    average, running = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True), None
+    average, running = copy.deepcopy(model), None
     order = np.empty(0, int)
     while done < steps:
         if len(order) < args.batch:
@@ -293,12 +315,15 @@ def main():
         for group in optimiser.param_groups:
             group["lr"] = args.rate * rate
         x, truths = train.batch(indices, random)
-        value = loss(model.logits(x), truths, cell, len(train.classes))
+        # bfloat16 and channels last: three times as fast on processors with AMX, and no worse.
+        with torch.autocast("cpu", torch.bfloat16):
+            out = model.logits(x.to(memory_format=torch.channels_last))
+        value = loss(out.float(), truths, cell, len(train.classes))
         optimiser.zero_grad()
         value.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 10)
         optimiser.step()
-        average.update_parameters(model)
+        follow(average, model, min(0.998, (1 + done) / (20 + done)))
         running = float(value) if running is None else 0.98 * running + 0.02 * float(value)
         done += 1
         elapsed = time.monotonic() - began
@@ -308,10 +333,11 @@ def main():
             print(f"step {done}/{steps}  loss {running:.3f}  {done * args.batch / elapsed:.0f} pictures/s  "
                   f"{elapsed / 60:.1f} min", flush=True)
         if done % 1000 == 0 or done == steps:
-            scores = evaluate(average.module, val, cell)
+            scores = evaluate(average, val, cell)
+            torch.save(average.state_dict(), args.out.with_suffix(".pt"))
             print("AP50", {k: round(v, 3) for k, v in scores.items()}, "mean",
                   round(float(np.nanmean(list(scores.values()))), 4), flush=True)
-            export(average.module, args.out)
+            export(average, args.out)
 
 
 def export(model, path):

@@ -53,13 +53,13 @@ struct UserError(String);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // Log lines go to standard error, results to standard output. A bench opens thousands of sessions: no line each.
-    let usual = match cli.command {
-        Command::Bench(_) => "warn,rumqttd=off,rumqttc=error,retina=error",
-        _ => "info,rumqttd=error,rumqttc=error,ort=warn,retina=error,tiny_skia=error",
-    };
+    // Log lines go to standard error, results to standard output. The demo has its table, which a line would tear,
+    // and a bench opens thousands of sessions: only warnings from them.
+    let own = if matches!(cli.command, Command::Demo(_) | Command::Bench(_)) { "warn" } else { "info" };
+    // What these libraries report, the stages report better: with the camera's or the model's name.
+    let others = "rumqttd=off,rumqttc=error,ort=warn,retina=error,tiny_skia=error";
     let filter = tracing_subscriber::EnvFilter::try_from_env("HUIYAN_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{own},{others}")));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
 
     let result = match cli.command {

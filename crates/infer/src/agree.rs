@@ -55,6 +55,13 @@ pub(crate) fn differences(card: &ModelCard, inputs: &[Tensor], outputs: &[Tensor
     list
 }
 
+/// What a card and the shape of a first f32 output disagree in.
+pub(crate) fn output_differences(card: &ModelCard, shape: &[i64]) -> Vec<Disagreement> {
+    let mut list = Vec::new();
+    output(card, &[Tensor { element: Some("f32".into()), shape: shape.to_vec() }], &mut list);
+    list
+}
+
 fn input(card: &ModelCard, inputs: &[Tensor], list: &mut Vec<Disagreement>) {
     let [tensor] = inputs else {
         list.push(differ("input", "one picture tensor", format_args!("has {} inputs", inputs.len())));

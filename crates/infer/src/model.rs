@@ -12,7 +12,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 use sha2::{Digest, Sha256};
 
-use crate::agree::{Disagreement, Tensor, differences, dimensions};
+use crate::agree::{Disagreement, Tensor, differences, dimensions, output_differences};
 use crate::heads::{Candidate, suppress, yolox};
 use crate::preprocess::{Preprocessor, ScaleError};
 use crate::{Placement, Runtime};
@@ -98,12 +98,12 @@ pub enum LookError {
     #[error("the run failed: {0}")]
     Run(#[from] ort::Error),
     /// The output is not what the card (and the file itself) promised.
-    #[error("the output is {given}; expected {wanted}")]
+    #[error("the output is {}; expected {}", dimensions(.given), dimensions(.wanted))]
     Output {
         /// Shape received.
-        given: String,
+        given: Vec<i64>,
         /// Shape promised.
-        wanted: String,
+        wanted: Vec<i64>,
     },
 }
 
@@ -168,8 +168,22 @@ impl Model {
         let preprocessor = Preprocessor::new(&card);
         let (candidates, work, grey) = (Vec::new(), Work::default(), Vec::new());
         let mut model = Self { card, session, preprocessor, candidates, work, grey };
-        model.warm_up().map_err(|source| ModelError::WarmUp { file: model.card.file.clone(), source })?;
-        Ok(model)
+        match model.warm_up() {
+            Ok(()) => Ok(model),
+            Err(source) => Err(model.refuse(source)),
+        }
+    }
+
+    /// A file may leave its output's shape open; then the first run shows that the card is wrong.
+    fn refuse(&self, source: LookError) -> ModelError {
+        let (card, file) = (self.card.card_path.clone(), self.card.file.clone());
+        if let LookError::Output { given, .. } = &source {
+            let list = output_differences(&self.card, given);
+            if !list.is_empty() {
+                return ModelError::Disagree { card, file, list };
+            }
+        }
+        ModelError::WarmUp { file, source }
     }
 
     /// The first run allocates and packs; better now than with the first picture. It also shows the true shape of
@@ -305,7 +319,7 @@ fn run<T>(
     let (given, values) = outputs[0].try_extract_tensor::<f32>()?;
     let wanted = output_shape(card, slots);
     if **given != wanted {
-        return Err(LookError::Output { given: dimensions(given), wanted: dimensions(&wanted) });
+        return Err(LookError::Output { given: given.to_vec(), wanted: wanted.to_vec() });
     }
     Ok(read(values))
 }

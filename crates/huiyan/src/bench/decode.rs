@@ -14,11 +14,11 @@ use anyhow::{Context as _, bail};
 use decode::{Pool, PoolOptions};
 use flow::{Codec, Frame, Pixels};
 
-use super::material::{Keys, TempFolder, Units, wait_inside};
+use super::material::{Keys, TempFolder, Units, size, wait_inside};
 use super::report::{Figure, Kind, Pairs};
 use super::{ROUNDS, cpu, step};
 
-const SECONDS: f64 = 1.5;
+const SECONDS: f64 = 1.2;
 /// What a sub-stream and two usual main streams send.
 const SIZES: [(u32, u32); 3] = [(640, 360), (1280, 720), (1920, 1080)];
 /// Pictures in the file that tells what ffmpeg's start costs: enough for it to find out what is inside.
@@ -50,27 +50,18 @@ pub fn run(args: &Args) -> anyhow::Result<Vec<Figure>> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads: &[usize] = if cores > 1 { &[1, cores] } else { &[1] };
     let mut figures = Vec::new();
-    let materials: Vec<_> = match &args.video {
+    let mut materials: Vec<_> = match &args.video {
         Some(path) => vec![Keys::of_file(path)?],
         None => {
             let sizes = if args.size.is_empty() { &SIZES[..] } else { &args.size };
             sizes.iter().map(|size| Keys::of_street(*size)).collect::<Result<_, _>>()?
         }
     };
+    materials.extend(Keys::mixed(&materials));
     for keys in &materials {
         figures.extend(measure(keys, threads, seconds)?);
     }
     Ok(figures)
-}
-
-/// Reads `640x360`: what the street can be rendered and coded at.
-fn size(text: &str) -> Result<(u32, u32), String> {
-    let side =
-        |text: &str| text.parse().ok().filter(|n: &u32| n.is_multiple_of(2) && (64..=4096).contains(n));
-    let sides = text.split_once('x').and_then(|(width, height)| Some((side(width)?, side(height)?)));
-    sides.ok_or_else(|| {
-        format!("{text:?} is no size; write for example 640x360, even numbers from 64 to 4096")
-    })
 }
 
 fn measure(keys: &Keys, threads: &[usize], seconds: f64) -> anyhow::Result<Vec<Figure>> {
@@ -83,7 +74,7 @@ fn measure(keys: &Keys, threads: &[usize], seconds: f64) -> anyhow::Result<Vec<F
         step(&format!(
             "decode {} {}: round {round} of {ROUNDS}, {count} key pictures of {} KB",
             keys.codec,
-            keys.size_name(),
+            keys.label,
             keys.mean_bytes() / 1000
         ));
         let alone = floor.as_ref().map(Floor::rate).transpose()?;
@@ -91,7 +82,7 @@ fn measure(keys: &Keys, threads: &[usize], seconds: f64) -> anyhow::Result<Vec<F
             pairs.push(pool.rate(keys, count)?, alone);
         }
     }
-    let base = format!("decode.keyframes_per_core.{}", keys.size_name());
+    let base = format!("decode.keyframes_per_core.{}", keys.label);
     let named = pairs.iter().zip(threads).map(|(pairs, threads)| {
         let name = if *threads == 1 { base.clone() } else { format!("{base}.t{threads}") };
         pairs.figure(name, "key pictures / core second", Kind::Rate)

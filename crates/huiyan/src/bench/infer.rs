@@ -9,7 +9,7 @@ use fleet::ModelCard;
 use flow::{CameraId, Frame};
 use infer::{Detector, Model, Runtime};
 
-use super::material::{Keys, as_camera, camera_id};
+use super::material::{Keys, as_camera, camera_id, size};
 use super::report::{Figure, Kind, Pairs};
 use super::{ROUNDS, cpu, step};
 use crate::cmd::demo::model_dir;
@@ -33,8 +33,11 @@ pub struct Args {
     /// Folder of the model's card [default: models/street-demo]
     #[arg(long)]
     pub model: Option<PathBuf>,
-    /// Key pictures of this file instead of the rendered street at 640x360
-    #[arg(long)]
+    /// Size of the street's pictures
+    #[arg(long, value_parser = size, default_value = "640x360")]
+    pub size: (u32, u32),
+    /// Key pictures of this file instead of the rendered street
+    #[arg(long, conflicts_with = "size")]
     pub video: Option<PathBuf>,
     /// Processor seconds that each measurement takes
     #[arg(long, default_value_t = SECONDS)]
@@ -43,7 +46,7 @@ pub struct Args {
 
 impl Default for Args {
     fn default() -> Self {
-        Self { model: None, video: None, seconds: SECONDS }
+        Self { model: None, size: (640, 360), video: None, seconds: SECONDS }
     }
 }
 
@@ -54,7 +57,7 @@ pub fn run(args: &Args) -> anyhow::Result<Vec<Figure>> {
     let runtime = Runtime::load(None)?;
     let keys = match &args.video {
         Some(path) => Keys::of_file(path)?,
-        None => Keys::of_street((640, 360))?,
+        None => Keys::of_street(args.size)?,
     };
     let frames = keys.frames()?;
     let mut model = Model::open(&runtime, Arc::new(card.clone()))?;
@@ -63,11 +66,7 @@ pub fn run(args: &Args) -> anyhow::Result<Vec<Figure>> {
         let mut pairs = Pairs::default();
         let some: Vec<&Frame> = frames.iter().cycle().take(batch).collect();
         for round in 1..=ROUNDS {
-            step(&format!(
-                "infer {} {}, batch {batch}: round {round} of {ROUNDS}",
-                card.id,
-                keys.size_name()
-            ));
+            step(&format!("infer {} {}, batch {batch}: round {round} of {ROUNDS}", card.id, keys.label));
             let alone = alone(&mut model, batch, seconds)?;
             let ours = per_core(seconds, batch, || {
                 model.look(&some)?;

@@ -23,10 +23,11 @@ const STREET_PICTURES: f32 = 16.0;
 /// Pictures of a file that are used at most.
 const MAX_PICTURES: usize = 64;
 
-/// Key pictures of one size.
+/// Key pictures.
 pub struct Keys {
     pub codec: Codec,
-    pub size: (u32, u32),
+    /// Their size, `640x360`, or `mixed`.
+    pub label: String,
     /// Annex B, each with its parameter sets.
     pub pictures: Vec<Bytes>,
 }
@@ -51,12 +52,20 @@ impl Keys {
     fn of_clip(clip: &Clip) -> Self {
         let keys = clip.units.iter().filter(|unit| unit.key).take(MAX_PICTURES);
         let pictures = keys.map(|unit| unit.data.clone()).collect();
-        Self { codec: clip.codec, size: (clip.width, clip.height), pictures }
+        Self { codec: clip.codec, label: format!("{}x{}", clip.width, clip.height), pictures }
     }
 
-    /// `640x360`.
-    pub fn size_name(&self) -> String {
-        format!("{}x{}", self.size.0, self.size.1)
+    /// Pictures of these, one of each in turn, as a pool gets them whose cameras differ; `None` where there is
+    /// nothing to mix.
+    pub fn mixed(all: &[Self]) -> Option<Self> {
+        let (first, rest) = all.split_first()?;
+        let shortest = all.iter().map(|keys| keys.pictures.len()).min()?;
+        if rest.is_empty() || rest.iter().any(|keys| keys.codec != first.codec) {
+            return None;
+        }
+        let turn = |n: usize| all.iter().map(move |keys| keys.pictures[n].clone());
+        let pictures = (0..shortest).flat_map(turn).collect();
+        Some(Self { codec: first.codec, label: "mixed".to_owned(), pictures })
     }
 
     /// Mean size of a coded picture in bytes.
@@ -186,4 +195,14 @@ impl Drop for TempFolder {
             tracing::warn!("{} could not be removed: {error}", self.0.display());
         }
     }
+}
+
+/// Reads `640x360`: what the street can be rendered and coded at.
+pub fn size(text: &str) -> Result<(u32, u32), String> {
+    let side =
+        |text: &str| text.parse().ok().filter(|n: &u32| n.is_multiple_of(2) && (64..=4096).contains(n));
+    let sides = text.split_once('x').and_then(|(width, height)| Some((side(width)?, side(height)?)));
+    sides.ok_or_else(|| {
+        format!("{text:?} is no size; write for example 640x360, even numbers from 64 to 4096")
+    })
 }

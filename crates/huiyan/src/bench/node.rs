@@ -22,13 +22,14 @@ use super::report::{Figure, Kind, Pairs, median};
 use super::{ROUNDS, cpu, drain, step};
 use crate::cmd::demo::model_dir;
 use crate::cmd::runtime;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, Report};
 use crate::{broker, fleet_text};
 
 const CAMERAS: usize = 24;
 const SECONDS: f64 = 20.0;
-/// How long a thing has to stand before it is a situation.
-const DWELL: Duration = Duration::from_secs(10);
+/// How long a thing has to stand before it is a situation: short enough for events to come within a round, far more
+/// of them than a street has.
+const DWELL: Duration = Duration::from_secs(4);
 /// Key pictures that libavcodec decodes alone in a round.
 const FLOOR_PICTURES: usize = 400;
 
@@ -116,7 +117,7 @@ struct Round {
     /// Processor milliseconds per look, all in all.
     total: f64,
     stages: Cost,
-    /// Looks per key picture received.
+    /// Share of the key pictures due that were not dropped on their way to a look.
     coverage: f64,
     /// Mean size of a batch, rounded.
     batch: usize,
@@ -147,7 +148,7 @@ async fn measure(fleet: &Arc<Fleet>, cameras: &Cameras, window: Duration) -> any
     let round = Round {
         total: spent.as_secs_f64() * 1e3 / looks,
         stages: by_stage(&threads, &now, looks),
-        coverage: looks / ((after.ingest.passed - before.ingest.passed) as f64).max(1.0),
+        coverage: coverage(&before, &after),
         batch: (pictures as f64 / (runs as f64).max(1.0)).round().max(1.0) as usize,
     };
     step(&format!(
@@ -159,6 +160,19 @@ async fn measure(fleet: &Arc<Fleet>, cameras: &Cameras, window: Duration) -> any
         100.0 * spent.as_secs_f64() / wall.as_secs_f64(),
     ));
     Ok(round)
+}
+
+/// Pictures that are still on their way count as watched.
+fn coverage(before: &Report, after: &Report) -> f64 {
+    let all = |flow: &flow::Flow| flow.dropped.iter().map(|(_, n)| n).sum::<u64>();
+    let full = |flow: &flow::Flow| {
+        flow.dropped.iter().filter(|(why, _)| *why == "overflow").map(|(_, n)| n).sum::<u64>()
+    };
+    let refused = full(&after.ingest) - full(&before.ingest);
+    let due = after.ingest.passed - before.ingest.passed + refused;
+    // What a decoder's queue refuses is counted there as well.
+    let lost = all(&after.decode) - all(&before.decode) + all(&after.infer) - all(&before.infer);
+    1.0 - lost as f64 / (due as f64).max(1.0)
 }
 
 /// Threads are named by the stage that they belong to; GStreamer names its own by the element and its pad, and
@@ -212,7 +226,7 @@ impl Tally {
             self.decode.figure("node.cpu_ms_per_look.decode", MS, Kind::Cost),
             self.infer.figure("node.cpu_ms_per_look.infer", MS, Kind::Cost),
             Figure::plain("node.cpu_ms_per_look.other", middle(&self.other), MS),
-            Figure::plain("node.coverage", middle(&self.coverage), "looks / key picture"),
+            Figure::plain("node.coverage", middle(&self.coverage), "of the key pictures"),
         ]
     }
 }
