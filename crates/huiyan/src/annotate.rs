@@ -133,20 +133,21 @@ impl Canvas {
     /// Draws what was detected.
     pub fn detection(&mut self, detection: &Detection) {
         let text = format!("{} {:.2}", detection.class, detection.score.get());
-        self.boxed(&detection.bbox, &text, Rgb888::new(60, 200, 60), 1);
+        self.boxed(&detection.bbox, &text, -14, Rgb888::new(60, 200, 60), 1);
     }
 
     /// Draws a thing that takes part in a situation.
     pub fn situation(&mut self, bbox: &NormBox, text: &str) {
-        self.boxed(bbox, text, Rgb888::new(255, 60, 40), 3);
+        // Inside the box: above it stands what was detected.
+        self.boxed(bbox, text, 4, Rgb888::new(255, 60, 40), 3);
     }
 
-    fn boxed(&mut self, bbox: &NormBox, text: &str, colour: Rgb888, stroke: u32) {
+    fn boxed(&mut self, bbox: &NormBox, text: &str, below: i32, colour: Rgb888, stroke: u32) {
         let (a, b) = (self.point(bbox.x0(), bbox.y0()), self.point(bbox.x1(), bbox.y1()));
         let _ =
             Rectangle::with_corners(a, b).into_styled(PrimitiveStyle::with_stroke(colour, stroke)).draw(self);
         let style = MonoTextStyle::new(&FONT_8X13_BOLD, colour);
-        let at = Point::new(a.x + 2, (a.y - 14).max(0));
+        let at = Point::new(a.x + 4, (a.y + below).max(0));
         let _ = Text::with_baseline(text, at, style, Baseline::Top).draw(self);
     }
 

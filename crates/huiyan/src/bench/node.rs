@@ -26,10 +26,12 @@ use crate::pipeline::{Pipeline, Report};
 use crate::{broker, fleet_text};
 
 const CAMERAS: usize = 24;
-const SECONDS: f64 = 20.0;
-/// How long a thing has to stand before it is a situation: short enough for events to come within a round, far more
-/// of them than a street has.
-const DWELL: Duration = Duration::from_secs(4);
+const SECONDS: f64 = 18.0;
+/// How long a thing has to stand before it is a situation: longer than a round lasts, since in a street an event is
+/// rare beside looks.
+const NO_EVENTS: Duration = Duration::from_secs(600);
+/// In the last round, which finds out what an event costs: two looks.
+const EVENTS: Duration = Duration::from_secs(2);
 /// Key pictures that libavcodec decodes alone in a round.
 const FLOOR_PICTURES: usize = 400;
 
@@ -63,21 +65,31 @@ pub fn run(args: &Args) -> anyhow::Result<Vec<Figure>> {
     let cameras = Cameras::start(args.cameras.max(1), args.video.as_deref())?;
     let mqtt = broker::start(0)?;
     let data = TempFolder::new()?;
-    let mut fleet = fleet_text::anything_that_stands(&card, &dir, DWELL, &cameras.urls(), None)?;
-    fleet.broker.host = mqtt.ip().to_string();
-    fleet.broker.port = mqtt.port();
+    let fleet = |dwell: Duration, round: usize| -> anyhow::Result<Arc<Fleet>> {
+        let mut fleet = fleet_text::anything_that_stands(&card, &dir, dwell, &cameras.urls(), None)?;
+        (fleet.broker.host, fleet.broker.port) = (mqtt.ip().to_string(), mqtt.port());
+        fleet.data_dir = data.path().join(round.to_string());
+        std::fs::create_dir_all(&fleet.data_dir)?;
+        Ok(Arc::new(fleet))
+    };
     let runtime = runtime()?;
     let mut tally = Tally::default();
     for round in 1..=ROUNDS {
         step(&format!("node: {} cameras, round {round} of {ROUNDS}", cameras.count()));
-        fleet.data_dir = data.path().join(round.to_string());
-        std::fs::create_dir_all(&fleet.data_dir)?;
-        let ours = runtime.block_on(measure(&Arc::new(fleet.clone()), &cameras, window))?;
+        let ours = runtime.block_on(measure(&fleet(NO_EVENTS, round)?, &cameras, window))?;
         let drained = runtime.block_on(drain::measure(&cameras, Duration::from_secs(1), window / 2))?;
         let floor = floors.measure(1e3 * cameras.key_every / drained.sessions_per_core, ours.batch)?;
         tally.push(&ours, floor);
     }
-    Ok(tally.figures())
+    let mut figures = tally.figures();
+    step("node: one more round, with events");
+    let eventful = runtime.block_on(measure(&fleet(EVENTS, ROUNDS + 1)?, &cameras, window))?;
+    figures.extend(
+        tally
+            .per_event(&eventful)
+            .map(|ms| Figure::plain("node.cpu_ms_per_event", ms, "ms of a core / event")),
+    );
+    Ok(figures)
 }
 
 /// Processor milliseconds per look, by stage.
@@ -116,6 +128,8 @@ impl Floors {
 struct Round {
     /// Processor milliseconds per look, all in all.
     total: f64,
+    looks: f64,
+    events: u64,
     stages: Cost,
     /// Share of the key pictures due that were not dropped on their way to a look.
     coverage: f64,
@@ -147,6 +161,8 @@ async fn measure(fleet: &Arc<Fleet>, cameras: &Cameras, window: Duration) -> any
     let (runs, pictures) = batches.iter().fold((0, 0), |(r, p), (size, n)| (r + n, p + n * *size as u64));
     let round = Round {
         total: spent.as_secs_f64() * 1e3 / looks,
+        looks,
+        events: after.events - before.events,
         stages: by_stage(&threads, &now, looks),
         coverage: coverage(&before, &after),
         batch: (pictures as f64 / (runs as f64).max(1.0)).round().max(1.0) as usize,
@@ -156,7 +172,7 @@ async fn measure(fleet: &Arc<Fleet>, cameras: &Cameras, window: Duration) -> any
         looks / wall.as_secs_f64(),
         cameras.count() as f64 / cameras.key_every,
         round.batch,
-        after.events - before.events,
+        round.events,
         100.0 * spent.as_secs_f64() / wall.as_secs_f64(),
     ));
     Ok(round)
@@ -214,6 +230,12 @@ impl Tally {
         let Cost { ingest, decode, infer } = ours.stages;
         self.other.push((ours.total - ingest - decode - infer).max(0.0));
         self.coverage.push(ours.coverage);
+    }
+
+    /// What a round with events took more than the others, per event; `None` where no event came.
+    fn per_event(&self, round: &Round) -> Option<f64> {
+        let without = self.total.ours()?;
+        (round.events > 0).then(|| (round.total - without).max(0.0) * round.looks / round.events as f64)
     }
 
     fn figures(&self) -> Vec<Figure> {

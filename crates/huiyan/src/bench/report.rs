@@ -48,6 +48,11 @@ impl Pairs {
         self.floor.extend(floor);
     }
 
+    /// The median of what was measured; `None` before the first round.
+    pub fn ours(&self) -> Option<f64> {
+        median(self.ours.iter().copied())
+    }
+
     /// The medians; the ratio is the median of the rounds' ratios.
     pub fn figure(&self, name: impl Into<String>, unit: &'static str, kind: Kind) -> Figure {
         let ratios = self.ours.iter().zip(&self.floor).map(|(ours, floor)| match kind {
@@ -57,7 +62,7 @@ impl Pairs {
         let ratio = median(ratios);
         Figure {
             name: name.into(),
-            value: median(self.ours.iter().copied()).unwrap_or(f64::NAN),
+            value: self.ours().unwrap_or(f64::NAN),
             unit,
             floor: median(self.floor.iter().copied()),
             ratio,
