@@ -1,6 +1,6 @@
-//! What the tests and the example of this crate share: cards for the test models, pictures, frames.
+//! What the tests of this crate share: cards for the test models, pictures, frames.
 #![allow(dead_code)] // Each of them uses a part.
-#![allow(clippy::unwrap_used, clippy::disallowed_macros)] // In the example it counts as no test.
+#![allow(clippy::unwrap_used, clippy::disallowed_macros)] // Helpers stand outside of the tests.
 
 use std::path::{Path, PathBuf};
 
