@@ -1,7 +1,11 @@
 //! The program as its users meet it: the real binary, real RTSP, a real broker. One binary, so that it links once.
 
 #![allow(clippy::disallowed_macros, reason = "a test that is skipped says why")]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in tests, also in the functions that tests share")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in tests, also in the functions that tests share"
+)]
 
 mod bad_input;
 mod bench;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use flow::{CameraId, Frame, FrameId, HostPicture, Matrix, Pixels, Plane, SessionId, Timestamp};
 use infer::{Model, Runtime};
+use sim::street::Seen;
 use sim::street::dataset::{self, Sample};
 
 use crate::util::project;
@@ -11,8 +12,10 @@ use crate::util::project;
 const PICTURES: usize = 240;
 const SEED: u64 = 5_000_001;
 const SIZE: (u32, u32) = (640, 360);
-/// Smaller things (square pixels) are neither asked for nor forbidden; the card says so.
+/// Things that are smaller (square pixels), or of which less is visible, are neither asked for nor forbidden; the card
+/// says so.
 const LEAST_AREA: f32 = 400.0;
+const LEAST_VISIBLE: f32 = 0.5;
 
 /// A found box of one class.
 struct Found {
@@ -44,7 +47,7 @@ fn the_demo_model_finds_what_is_in_rendered_streets() {
     }
     let mut all = Vec::new();
     for (class, found) in classes.iter().zip(&mut found) {
-        let truth: Vec<Vec<[f32; 4]>> = samples.iter().map(|sample| boxes(sample, class.as_str())).collect();
+        let truth: Vec<Vec<True>> = samples.iter().map(|sample| boxes(sample, class.as_str())).collect();
         let ap = average_precision(found, &truth);
         println!(
             "{class:10} AP50 {ap:.3}  ({} in {PICTURES} pictures)",
@@ -57,17 +60,28 @@ fn the_demo_model_finds_what_is_in_rendered_streets() {
     assert!(mean >= 0.9, "mean AP50 {mean:.3}");
 }
 
-/// The true boxes of a class in a picture, pixels.
-fn boxes(sample: &Sample, class: &str) -> Vec<[f32; 4]> {
-    let of_class = sample.labels.iter().filter(|(c, _)| c.name() == class);
-    of_class.map(|(_, b)| b.map(|v| v as f32)).collect()
+/// A thing that is there.
+struct True {
+    /// Left, top, right, bottom; pixels.
+    bbox: [f32; 4],
+    /// Large and visible enough to be asked for.
+    asked: bool,
+}
+
+/// The things of a class in a picture.
+fn boxes(sample: &Sample, class: &str) -> Vec<True> {
+    let of_class = sample.labels.iter().filter(|seen| seen.class.name() == class);
+    let thing = |seen: &Seen| {
+        let bbox = seen.bbox.map(|v| v as f32);
+        True { bbox, asked: area(&bbox) >= LEAST_AREA && seen.visible >= LEAST_VISIBLE }
+    };
+    of_class.map(thing).collect()
 }
 
 /// AP at an IoU of 0.5, the mean of the precision at COCO's 101 recalls (pycocotools, `COCOeval.accumulate`).
-fn average_precision(found: &mut [Found], truth: &[Vec<[f32; 4]>]) -> f64 {
+fn average_precision(found: &mut [Found], truth: &[Vec<True>]) -> f64 {
     found.sort_by(|a, b| b.score.total_cmp(&a.score));
-    let asked = |b: &[f32; 4]| area(b) >= LEAST_AREA;
-    let total = truth.iter().flatten().filter(|b| asked(b)).count();
+    let total = truth.iter().flatten().filter(|thing| thing.asked).count();
     let mut free: Vec<Vec<bool>> = truth.iter().map(|boxes| vec![true; boxes.len()]).collect();
     let mut hits = 0_usize;
     let mut curve = Vec::new();
@@ -75,7 +89,7 @@ fn average_precision(found: &mut [Found], truth: &[Vec<[f32; 4]>]) -> f64 {
     for f in found.iter() {
         let candidates = truth[f.picture].iter().enumerate().filter(|(i, _)| free[f.picture][*i]);
         let overlaps =
-            candidates.map(|(i, b)| (i, asked(b), iou(b, &f.bbox))).filter(|(_, _, iou)| *iou >= 0.5);
+            candidates.map(|(i, t)| (i, t.asked, iou(&t.bbox, &f.bbox))).filter(|(_, _, iou)| *iou >= 0.5);
         // Things that are asked for first, then by overlap, as in COCO's evaluation.
         match overlaps.max_by(|a, b| a.1.cmp(&b.1).then(a.2.total_cmp(&b.2))) {
             Some((i, asked, _)) => {
@@ -83,7 +97,7 @@ fn average_precision(found: &mut [Found], truth: &[Vec<[f32; 4]>]) -> f64 {
                 hits += usize::from(asked);
                 counted += usize::from(asked);
             }
-            None => counted += usize::from(asked(&f.bbox)),
+            None => counted += usize::from(area(&f.bbox) >= LEAST_AREA),
         }
         curve.push((hits as f64 / total as f64, hits as f64 / counted.max(1) as f64));
     }

@@ -29,8 +29,9 @@ from torch import nn
 
 WIDTH, HEIGHT, PAD = 416, 256, 114
 STRIDES = (8, 16, 32)
-# Smaller things (square pixels of the 640 x 360 picture) are neither asked for nor forbidden, in training and in measuring.
-LEAST_AREA = 400
+# Things that are smaller (square pixels of the 640 x 360 picture), or of which less is visible, are neither asked for nor
+# forbidden, in training and in measuring.
+LEAST_AREA, LEAST_VISIBLE = 400, 0.5
 # A thing belongs to the strides whose range (longest side, pixels) it falls into; ranges overlap.
 RANGES = ((0, 56), (40, 128), (96, 1e9))
 
@@ -180,7 +181,7 @@ class Scenes:
             x, y, w, h = (v * scales[i] for v in a["bbox"])
             self.boxes[i].append([x, y, x + w, y + h])
             self.kinds[i].append(number[a["category_id"]])
-            self.asked[i].append(a["area"] >= LEAST_AREA)
+            self.asked[i].append(a["area"] >= LEAST_AREA and a["visible"] >= LEAST_VISIBLE)
         self.boxes = [torch.tensor(b, dtype=torch.float32).reshape(-1, 4) for b in self.boxes]
         self.kinds = [torch.tensor(k, dtype=torch.int64) for k in self.kinds]
         self.asked = [torch.tensor(a, dtype=torch.bool) for a in self.asked]

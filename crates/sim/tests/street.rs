@@ -126,7 +126,7 @@ fn random_streets_hold_every_class_and_sometimes_nothing() {
         let picture = studio.take(&populate(&layout, &conditions, &mut rng), street);
         let labels = dataset::labels(&picture);
         empty += i32::from(labels.is_empty());
-        labels.iter().for_each(|(class, _)| counts[*class as usize] += 1);
+        labels.iter().for_each(|seen| counts[seen.class as usize] += 1);
     }
     assert!(counts.iter().all(|n| *n >= 5), "{counts:?}");
     assert!((1..20).contains(&empty), "{empty}");

@@ -46,16 +46,13 @@ pub enum DatasetError {
     },
 }
 
-/// Class and box (left, top, right, bottom; pixels) of a thing.
-type Label = (Class, [u32; 4]);
-
 /// A labelled picture.
 #[derive(Debug, Clone)]
 pub struct Sample {
     /// The picture and all that is in it.
     pub picture: Picture,
     /// What a detector is asked to find.
-    pub labels: Vec<Label>,
+    pub labels: Vec<Seen>,
     /// JPEG quality that it is to be stored with, 40..=95.
     pub quality: u8,
 }
@@ -85,12 +82,12 @@ fn samples_of(seed: u64, street: usize, size: (u32, u32)) -> Result<Vec<Sample>,
 }
 
 /// What a detector is asked to find in a picture.
-pub fn labels(picture: &Picture) -> Vec<Label> {
-    labels_with_visibility(picture).map(|s| (s.class, s.bbox)).collect()
+pub fn labels(picture: &Picture) -> Vec<Seen> {
+    asked_for(picture).copied().collect()
 }
 
 /// The things that are visible enough to be asked for.
-pub(super) fn labels_with_visibility(picture: &Picture) -> impl Iterator<Item = &Seen> {
+pub(super) fn asked_for(picture: &Picture) -> impl Iterator<Item = &Seen> {
     let worth = |b: [u32; 4]| b[2] - b[0] >= LEAST_SIDE && b[3] - b[1] >= LEAST_SIDE;
     picture.seen.iter().filter(move |s| s.visible >= LEAST_VISIBLE && worth(s.bbox))
 }
@@ -112,6 +109,8 @@ struct Annotation {
     bbox: [u32; 4],
     area: u32,
     iscrowd: u8,
+    /// Share of its silhouette that is visible; not one of COCO's keys.
+    visible: f32,
 }
 
 #[derive(Serialize)]
@@ -142,7 +141,7 @@ pub fn export(
         .map_err(|source| DatasetError::Write { path: images.clone(), source })?;
     let streets = count.div_ceil(PER_STREET);
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let work = || -> Result<Vec<(usize, Vec<Label>)>, DatasetError> {
+    let work = || -> Result<Vec<(usize, Vec<Seen>)>, DatasetError> {
         let mut out = Vec::new();
         loop {
             let street = next.fetch_add(1, Ordering::Relaxed);
@@ -185,18 +184,21 @@ fn write_jpeg(path: &Path, sample: &Sample) -> Result<(), DatasetError> {
     std::fs::write(path, bytes).map_err(|source| DatasetError::Write { path: path.into(), source })
 }
 
-fn write_labels(path: &Path, all: &[(usize, Vec<Label>)], size: (u32, u32)) -> Result<(), DatasetError> {
+fn write_labels(path: &Path, all: &[(usize, Vec<Seen>)], size: (u32, u32)) -> Result<(), DatasetError> {
     let image = |&(id, _): &(usize, _)| Image { id, file_name: file_name(id), width: size.0, height: size.1 };
     let flat = all.iter().flat_map(|(image, list)| list.iter().map(move |label| (*image, *label)));
-    let annotation =
-        |(i, (image_id, (class, [x0, y0, x1, y1]))): (usize, (usize, (Class, [u32; 4])))| Annotation {
+    let annotation = |(i, (image_id, seen)): (usize, (usize, Seen))| {
+        let [x0, y0, x1, y1] = seen.bbox;
+        Annotation {
             id: i + 1,
             image_id,
-            category_id: class as usize,
+            category_id: seen.class as usize,
             bbox: [x0, y0, x1 - x0, y1 - y0],
             area: (x1 - x0) * (y1 - y0),
             iscrowd: 0,
-        };
+            visible: seen.visible,
+        }
+    };
     let labels = Labels {
         images: all.iter().map(image).collect(),
         annotations: flat.enumerate().map(annotation).collect(),

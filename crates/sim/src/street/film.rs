@@ -6,7 +6,7 @@ use std::path::Path;
 use flow::{Codec, NormBox, NormPoint, Polygon, SituationId, ZoneId};
 use serde::Serialize;
 
-use super::dataset::labels_with_visibility;
+use super::dataset::asked_for;
 use super::encode::{EncodeError, Encoder};
 use super::stage::Stage;
 use super::studio::{Picture, Studio};
@@ -136,7 +136,7 @@ impl Timeline {
 /// The ground truth of one picture.
 pub fn truth_boxes(picture: &Picture, t: f32) -> Vec<TruthBox> {
     let (w, h) = (picture.width as f32, picture.height as f32);
-    labels_with_visibility(picture)
+    asked_for(picture)
         .filter_map(|seen| {
             let [x0, y0, x1, y1] = seen.bbox.map(|v| v as f32);
             let bbox = NormBox::clamped(x0 / w, y0 / h, x1 / w, y1 / h)?;
