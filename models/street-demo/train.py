@@ -225,7 +225,7 @@ def augment(x, truths, random):
     return ((x - 0.45) * contrast + 0.45 + tint).clamp(0, 1), out
 
 
-def nms(boxes, scores, limit=0.55):
+def nms(boxes, scores, limit=0.45):
     keep = []
     order = scores.argsort(descending=True)
     while len(order):
@@ -294,6 +294,7 @@ def main():
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--minutes", type=float, default=1e9, help="shorten the schedule to about this long")
+    parser.add_argument("--start", type=pathlib.Path, help="begin with the weights in this .pt file of an earlier run")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "model.onnx")
     args = parser.parse_args()
 
@@ -303,6 +304,8 @@ def main():
     assert train.classes == val.classes, "the two data sets have different classes"
     cell = cells()
     model = Detector(len(train.classes)).to(memory_format=torch.channels_last)
+    if args.start:
+        model.load_state_dict(torch.load(args.start))
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(train)} scenes, classes {train.classes}")
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=1e-2)
     steps, done, began = args.epochs * (len(train) // args.batch), 0, time.monotonic()
@@ -333,7 +336,7 @@ def main():
         if done % 100 == 0:
             print(f"step {done}/{steps}  loss {running:.3f}  {done * args.batch / elapsed:.0f} pictures/s  "
                   f"{elapsed / 60:.1f} min", flush=True)
-        if done % 1000 == 0 or done == steps:
+        if done % 500 == 0 or done == steps:
             scores = evaluate(average, val, cell)
             torch.save(average.state_dict(), args.out.with_suffix(".pt"))
             print("AP50", {k: round(v, 3) for k, v in scores.items()}, "mean",

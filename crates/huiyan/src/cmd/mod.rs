@@ -54,6 +54,14 @@ pub async fn interrupted() {
     });
 }
 
+/// The same, or until `limit` is over.
+pub async fn interrupted_or_over(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => drop(tokio::time::timeout(limit, interrupted()).await),
+        None => interrupted().await,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

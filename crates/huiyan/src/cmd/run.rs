@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fleet::Fleet;
 
-use super::{duration, interrupted, runtime};
+use super::{duration, interrupted_or_over, runtime};
 use crate::pipeline::Pipeline;
 use crate::{UserError, fleet_text};
 
@@ -41,16 +41,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         });
         let pipeline = Pipeline::start(&fleet, ingest::Policy::default(), on_event)?;
         tracing::info!(cameras = fleet.cameras.len(), broker = %fleet.broker.host, port = fleet.broker.port, "watching");
-        let limit = async {
-            match args.limit {
-                Some(limit) => tokio::time::sleep(limit).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = interrupted() => {}
-            () = limit => {}
-        }
+        interrupted_or_over(args.limit).await;
         let cameras = json.then(|| cameras(&fleet, &pipeline));
         let report = pipeline.stop().await;
         match cameras {

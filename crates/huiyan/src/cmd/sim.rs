@@ -12,7 +12,7 @@ use sim::rtsp::Server;
 use sim::street::{self, Film, Timeline};
 use sim::{Begin, Clip, Plan};
 
-use super::{duration, interrupted, runtime};
+use super::{duration, interrupted_or_over, runtime};
 use crate::UserError;
 
 /// Serve simulated cameras over RTSP, or render pictures for training.
@@ -121,16 +121,7 @@ fn serve(args: ServeArgs) -> anyhow::Result<()> {
         if cameras.len() > 8 {
             println!("... {} in all", cameras.len());
         }
-        let limit = async {
-            match args.limit {
-                Some(limit) => tokio::time::sleep(limit).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = interrupted() => {}
-            () = limit => {}
-        }
+        interrupted_or_over(args.limit).await;
         server.shutdown().await;
         Ok(())
     })
