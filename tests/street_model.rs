@@ -117,10 +117,11 @@ fn iou(a: &[f32; 4], b: &[f32; 4]) -> f32 {
     w * h / (area(a) + area(b) - w * h)
 }
 
-/// The picture as a decoder would give it: BT.601, limited range, chroma of half the size.
+/// The picture as the data set stores it, compressed, and as a decoder would give it: BT.601, limited range, chroma of
+/// half the size.
 fn frame(sample: &Sample) -> Frame {
     let (width, height) = (SIZE.0 as usize, SIZE.1 as usize);
-    let rgb = &sample.picture.rgb;
+    let rgb = image::load_from_memory(&sample.jpeg().unwrap()).unwrap().into_rgb8().into_raw();
     let at = |x: usize, y: usize| {
         let start = (y * width + x) * 3;
         [rgb[start], rgb[start + 1], rgb[start + 2]].map(f32::from)

@@ -12,40 +12,60 @@ pub struct Board {
     cameras: Mutex<BTreeMap<CameraId, Entry>>,
 }
 
-#[derive(Clone)]
 struct Entry {
+    /// As `ingest` put it.
     health: Health,
     /// Pictures that a later stage could not use.
-    bad_pictures: u64,
+    bad: u64,
+    /// How many of them when `ingest` last spoke.
+    bad_before: u64,
+    /// What was wrong with the last one.
+    why: String,
+}
+
+impl Entry {
+    fn new(health: Health) -> Self {
+        Self { health, bad: 0, bad_before: 0, why: String::new() }
+    }
+
+    /// What to publish: a stream that flows but cannot be used says so for as long as that goes on.
+    fn merged(&self) -> Health {
+        let mut health = self.health.clone();
+        if self.bad > self.bad_before && health.state == CameraState::Streaming && health.reason.is_empty() {
+            health.reason = format!("{} picture(s) could not be used; the last: {}", self.bad, self.why);
+        }
+        health
+    }
 }
 
 impl Board {
     /// Takes what `ingest` says; what should be published.
     pub fn session(&self, health: Health) -> Health {
         let mut cameras = self.cameras.lock().expect("no holder of this lock panics");
-        let bad_pictures = cameras.get(&health.camera).map_or(0, |entry| entry.bad_pictures);
-        cameras.insert(health.camera.clone(), Entry { health: health.clone(), bad_pictures });
-        health
+        let entry = cameras.entry(health.camera.clone()).or_insert_with(|| Entry::new(health.clone()));
+        entry.health = health;
+        let merged = entry.merged();
+        entry.bad_before = entry.bad;
+        merged
     }
 
     /// Takes a picture that could not be used. To be published where it is news: the first, and then each time that
     /// the number has doubled.
     pub fn bad_picture(&self, camera: &CameraId, why: &str) -> Option<Health> {
         let mut cameras = self.cameras.lock().expect("no holder of this lock panics");
-        let entry = cameras.entry(camera.clone()).or_insert_with(|| Entry {
-            health: Health {
+        let entry = cameras.entry(camera.clone()).or_insert_with(|| {
+            Entry::new(Health {
                 camera: camera.clone(),
                 state: CameraState::Streaming,
                 reason: String::new(),
                 since: Timestamp::now(),
                 fps: None,
                 key_interval_s: None,
-            },
-            bad_pictures: 0,
+            })
         });
-        entry.bad_pictures += 1;
-        entry.health.reason = format!("{} picture(s) could not be used; the last: {why}", entry.bad_pictures);
-        entry.bad_pictures.is_power_of_two().then(|| entry.health.clone())
+        entry.bad += 1;
+        entry.why = why.to_owned();
+        entry.bad.is_power_of_two().then(|| entry.merged())
     }
 
     /// Everything known, by camera.
@@ -54,7 +74,7 @@ impl Board {
             .lock()
             .expect("no holder of this lock panics")
             .values()
-            .map(|entry| entry.health.clone())
+            .map(|entry| entry.merged())
             .collect()
     }
 }
@@ -70,5 +90,23 @@ mod tests {
         let told = (0..1000).filter_map(|_| board.bad_picture(&camera, "no picture came out")).count();
         assert_eq!(told, 10);
         assert!(board.all()[0].reason.starts_with("1000 picture(s)"));
+    }
+
+    #[test]
+    fn a_stream_that_cannot_be_used_says_so_until_it_can() {
+        let board = Board::default();
+        let camera = CameraId::new("c").unwrap();
+        let speaks = || Health {
+            camera: camera.clone(),
+            state: CameraState::Streaming,
+            reason: String::new(),
+            since: Timestamp::UNIX_EPOCH,
+            fps: Some(8.0),
+            key_interval_s: Some(2.0),
+        };
+        assert_eq!(board.session(speaks()).reason, "");
+        board.bad_picture(&camera, "no picture came out");
+        assert!(board.session(speaks()).reason.contains("no picture came out"));
+        assert_eq!(board.session(speaks()).reason, "", "none since ingest last spoke");
     }
 }

@@ -57,6 +57,21 @@ pub struct Sample {
     pub quality: u8,
 }
 
+impl Sample {
+    /// The picture as it is stored.
+    pub fn jpeg(&self) -> Result<Vec<u8>, image::ImageError> {
+        let Picture { rgb, width, height, .. } = &self.picture;
+        let mut bytes = Vec::with_capacity(64 << 10);
+        JpegEncoder::new_with_quality(&mut bytes, self.quality).encode(
+            rgb,
+            *width,
+            *height,
+            image::ExtendedColorType::Rgb8,
+        )?;
+        Ok(bytes)
+    }
+}
+
 /// The first `count` pictures of the data set with this seed, in memory.
 pub fn samples(count: usize, seed: u64, size: (u32, u32)) -> Result<Vec<Sample>, SizeError> {
     let streets = (0..count.div_ceil(PER_STREET)).map(|street| samples_of(seed, street, size));
@@ -176,11 +191,7 @@ fn file_name(number: usize) -> String {
 }
 
 fn write_jpeg(path: &Path, sample: &Sample) -> Result<(), DatasetError> {
-    let Picture { rgb, width, height, .. } = &sample.picture;
-    let mut bytes = Vec::with_capacity(64 << 10);
-    JpegEncoder::new_with_quality(&mut bytes, sample.quality)
-        .encode(rgb, *width, *height, image::ExtendedColorType::Rgb8)
-        .map_err(|source| DatasetError::Code { path: path.into(), source })?;
+    let bytes = sample.jpeg().map_err(|source| DatasetError::Code { path: path.into(), source })?;
     std::fs::write(path, bytes).map_err(|source| DatasetError::Write { path: path.into(), source })
 }
 
