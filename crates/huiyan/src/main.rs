@@ -20,7 +20,7 @@ use clap::{Parser, Subcommand};
 
 /// Watches a county's cameras and reports situations over MQTT.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 110)]
+#[command(version, max_term_width = 110)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
