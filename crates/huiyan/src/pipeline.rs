@@ -119,12 +119,11 @@ impl Pipeline {
         };
         let model_of: HashMap<CameraId, ModelId> =
             fleet.cameras.iter().map(|c| (c.id.clone(), c.model.clone())).collect();
-        let unknown = cards.first().context("no camera names a model")?.id.clone();
         let detector = Arc::new(Detector::new(
             &runtime,
             cards,
             options,
-            move |camera| model_of.get(camera).unwrap_or(&unknown).clone(),
+            move |camera| model_of.get(camera).expect("frames come from the fleet's cameras").clone(),
             // Fails only once the scene thread is gone, which is after this stage has stopped.
             move |look| drop(looks_in.send(look)),
         )?);

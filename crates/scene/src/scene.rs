@@ -90,11 +90,6 @@ impl Scene {
     pub fn open(&self) -> usize {
         self.watches.iter().map(|watch| watch.open.len()).sum()
     }
-
-    /// The things followed, for drawing.
-    pub fn tracks(&self) -> &[Track] {
-        self.tracker.tracks()
-    }
 }
 
 impl Watch {

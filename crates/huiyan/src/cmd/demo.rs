@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -107,7 +107,6 @@ async fn demo(args: Args) -> anyhow::Result<()> {
         out.say(&fleet_text::event_line(&told));
         if told.event.phase == flow::Phase::Began {
             seen.count.fetch_add(1, Ordering::Relaxed);
-            seen.any.store(true, Ordering::Relaxed);
             seen.wake.notify_one();
         }
     };
@@ -126,11 +125,10 @@ async fn demo(args: Args) -> anyhow::Result<()> {
     outcome
 }
 
-/// Whether a situation has begun.
+/// How many situations have begun.
 #[derive(Default)]
 struct Began {
     count: AtomicU64,
-    any: AtomicBool,
     wake: Notify,
 }
 
@@ -165,7 +163,7 @@ async fn watch(
             report.broker,
         );
         live.table(&rows(fleet, pipeline, &head), &head);
-        if args.until_event && began.any.load(Ordering::Relaxed) && desk.counts().opened > 0 {
+        if args.until_event && began.count.load(Ordering::Relaxed) > 0 && desk.counts().opened > 0 {
             live.say(&format!("The desk has opened case {}: http://{}/", desk.counts().opened, desk.addr()));
             return Ok(());
         }
