@@ -1,7 +1,7 @@
 //! The demo's own detector, on streets that its training has not seen.
 
 use bytes::Bytes;
-use flow::{CameraId, Frame, FrameId, HostPicture, Matrix, Pixels, Plane, SessionId, Timestamp};
+use flow::{CameraId, Frame, FrameId, HostPicture, Matrix, Plane, SessionId, Timestamp};
 use infer::{Model, Runtime};
 use sim::street::Seen;
 use sim::street::dataset::{self, Sample};
@@ -150,9 +150,10 @@ fn frame(sample: &Sample) -> Frame {
         (chroma([0.5, -0.418_688, -0.081_312]), width / 2),
     ]
     .map(|(data, stride)| Plane { data: Bytes::from(data), stride });
-    Frame {
-        id: FrameId { camera: CameraId::new("street").unwrap(), session: SessionId::next(), sequence: 0 },
-        captured: Timestamp::UNIX_EPOCH,
-        pixels: Pixels::Host(HostPicture::new(SIZE.0, SIZE.1, planes, Matrix::Bt601, false).unwrap()),
-    }
+    let id = FrameId { camera: CameraId::new("street").unwrap(), session: SessionId::next(), sequence: 0 };
+    Frame::host(
+        id,
+        Timestamp::UNIX_EPOCH,
+        HostPicture::new(SIZE.0, SIZE.1, planes, Matrix::Bt601, false).unwrap(),
+    )
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never, select};
-use flow::{AccessUnit, CameraId, Frame, Pixels, Role};
+use flow::{AccessUnit, CameraId, Frame, Role};
 
 use crate::Fault;
 use crate::alone::Alone;
@@ -34,7 +34,7 @@ impl Shared {
     fn settle(&self, outcome: Outcome) {
         match outcome {
             Outcome::Picture(id, captured, picture) => {
-                (self.output)(Frame { id, captured, pixels: Pixels::Host(picture) });
+                (self.output)(Frame::host(id, captured, picture));
                 // Counted after the hand-over, so that an idle account means that all frames have arrived.
                 self.counters.passed.add(1);
             }

@@ -53,8 +53,20 @@ pub struct Detections {
     pub captured: Timestamp,
     /// Which model looked.
     pub model: ModelId,
+    /// Whether the model saw this very picture.
+    pub basis: Basis,
     /// What it saw, highest score first.
     pub list: Vec<Detection>,
+}
+
+/// What detections rest on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Basis {
+    /// The model ran on this picture.
+    Inferred,
+    /// The picture shows what the last inferred one of this camera showed: its detections stand.
+    Unchanged,
 }
 
 /// A picture and what was seen in it. `scene` reads the detections; the picture travels along because it

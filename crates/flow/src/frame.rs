@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::{CameraId, SessionId};
+use crate::{CameraId, Luma, SessionId};
 
 /// Which picture: the same numbers as its access unit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -25,6 +25,16 @@ pub struct Frame {
     pub captured: Timestamp,
     /// Its pixels.
     pub pixels: Pixels,
+    /// A small grey copy, for everything that asks what has changed.
+    pub luma: Luma,
+}
+
+impl Frame {
+    /// A frame whose pixels are in main memory.
+    pub fn host(id: FrameId, captured: Timestamp, picture: HostPicture) -> Self {
+        let luma = Luma::of(&picture);
+        Self { id, captured, pixels: Pixels::Host(picture), luma }
+    }
 }
 
 /// Where the pixels are. A picture on an accelerator will be a second variant.

@@ -15,15 +15,17 @@ mod frame;
 mod geometry;
 mod health;
 mod id;
+mod luma;
 
 pub use access_unit::{AccessUnit, Codec, MediaTime, Role};
 pub use counters::{Counter, Flow};
-pub use detections::{Detection, Detections, Look, Score, ScoreError};
+pub use detections::{Basis, Detection, Detections, Look, Score, ScoreError};
 pub use event::{Event, EventId, EventObject, Phase, SituationKey};
 pub use frame::{Frame, FrameId, HostPicture, Matrix, PictureError, Pixels, Plane};
 pub use geometry::{BoxError, NormBox, NormPoint, Polygon, PolygonError};
 pub use health::{CameraState, Health};
 pub use id::{CameraId, ClassName, IdError, ModelId, SessionId, SituationId, ZoneId};
+pub use luma::{LUMA_COLUMNS, Luma};
 
 /// Wall-clock time, UTC.
 pub use jiff::Timestamp;

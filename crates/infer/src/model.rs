@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fleet::{Head, ModelCard};
-use flow::{Detection, Detections, Frame, Pixels, Score};
+use flow::{Basis, Detection, Detections, Frame, Pixels, Score};
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
@@ -357,6 +357,7 @@ fn detections(card: &ModelCard, frame: &Frame, place: Placement, candidates: &[C
         frame: frame.id.clone(),
         captured: frame.captured,
         model: card.id.clone(),
+        basis: Basis::Inferred,
         list: candidates.iter().filter_map(detection).collect(),
     }
 }

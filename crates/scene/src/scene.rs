@@ -192,8 +192,8 @@ mod tests {
 
     use fleet::{Look, Sampling, Transport};
     use flow::{
-        ClassName, Detection, FrameId, ModelId, NormBox, Phase, Polygon, Score, SessionId, SituationId,
-        Timestamp, ZoneId,
+        Basis, ClassName, Detection, FrameId, ModelId, NormBox, Phase, Polygon, Score, SessionId,
+        SituationId, Timestamp, ZoneId,
     };
 
     use super::*;
@@ -253,7 +253,13 @@ mod tests {
     fn look(second: i64, session: SessionId, list: Vec<Detection>) -> Detections {
         let camera = CameraId::new("cam").unwrap();
         let frame = FrameId { camera, session, sequence: second as u64 };
-        Detections { frame, captured: at(second), model: ModelId::new("m").unwrap(), list }
+        Detections {
+            frame,
+            captured: at(second),
+            model: ModelId::new("m").unwrap(),
+            basis: Basis::Inferred,
+            list,
+        }
     }
 
     /// Runs `what(second)` at one look per 2 s; the events with the second at which each came.

@@ -147,15 +147,10 @@ pub fn as_camera(frame: &Frame, camera: &CameraId, sequence: u64) -> anyhow::Res
         Plane { data: plane.data.clone(), stride: plane.stride }
     };
     let planes = [plane(0), plane(1), plane(2)];
-    let pixels = Pixels::Host(HostPicture::new(
-        picture.width(),
-        picture.height(),
-        planes,
-        picture.matrix,
-        picture.full_range,
-    )?);
+    let picture =
+        HostPicture::new(picture.width(), picture.height(), planes, picture.matrix, picture.full_range)?;
     let id = FrameId { camera: camera.clone(), session: frame.id.session, sequence };
-    Ok(Frame { id, captured: Timestamp::now(), pixels })
+    Ok(Frame::host(id, Timestamp::now(), picture))
 }
 
 /// Waits until at most `inside` pictures are in the pool.

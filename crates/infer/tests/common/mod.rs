@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use fleet::{Channels, Head, ModelCard, Range, Resize, Thresholds};
-use flow::{CameraId, ClassName, Frame, FrameId, HostPicture, Matrix, ModelId, Pixels, Plane, SessionId};
+use flow::{CameraId, ClassName, Frame, FrameId, HostPicture, Matrix, ModelId, Plane, SessionId};
 use infer::Runtime;
 use sha2::{Digest, Sha256};
 
@@ -107,9 +107,6 @@ pub fn square(rgb: [u8; 3], left: u32, top: u32) -> HostPicture {
 }
 
 pub fn frame(camera: &str, sequence: u64, picture: HostPicture) -> Frame {
-    Frame {
-        id: FrameId { camera: CameraId::new(camera).unwrap(), session: SessionId::next(), sequence },
-        captured: jiff::Timestamp::UNIX_EPOCH,
-        pixels: Pixels::Host(picture),
-    }
+    let id = FrameId { camera: CameraId::new(camera).unwrap(), session: SessionId::next(), sequence };
+    Frame::host(id, jiff::Timestamp::UNIX_EPOCH, picture)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use flow::{
     CameraId, ClassName, Detection, Event, EventId, EventObject, Frame, FrameId, HostPicture, Matrix,
-    ModelId, NormBox, Phase, Pixels, Plane, Score, SessionId, SituationId, SituationKey, Timestamp, ZoneId,
+    ModelId, NormBox, Phase, Plane, Score, SessionId, SituationId, SituationKey, Timestamp, ZoneId,
 };
 
 use crate::wire::ModelInfo;
@@ -33,7 +33,7 @@ pub fn frame_of(width: usize, height: usize, y: Vec<u8>, (cb, cr): (Vec<u8>, Vec
     let half = width.div_ceil(2);
     let planes = [plane(y, width), plane(cb, half), plane(cr, half)];
     let picture = HostPicture::new(width as u32, height as u32, planes, Matrix::Bt601, false).unwrap();
-    Frame { id: frame_id(), captured: time(90), pixels: Pixels::Host(picture) }
+    Frame::host(frame_id(), time(90), picture)
 }
 
 fn frame_id() -> FrameId {
