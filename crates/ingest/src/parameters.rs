@@ -70,8 +70,9 @@ impl ParameterSets {
 
 /// The set's own number (`seq_parameter_set_id` and its like), or `None` where it has none that is allowed.
 fn number(codec: Codec, kind: SetKind, nal: &[u8]) -> Option<u32> {
-    let rbsp = rbsp_start(nal.get(nal::header_len(codec)..)?);
-    let mut bits = Bits { data: &rbsp, at: 0 };
+    // An H.265 SPS with seven sub-layers has its number behind 12 + 2 + 7 × 12 bytes.
+    let rbsp = rbsp_start(nal.get(nal::header_len(codec)..)?, 128);
+    let mut bits = Bits::new(&rbsp);
     let (number, limit) = match (codec, kind) {
         (Codec::H264, SetKind::Sequence) => {
             bits.skip(24)?; // profile_idc, constraint flags, level_idc
@@ -92,13 +93,11 @@ fn number(codec: Codec, kind: SetKind, nal: &[u8]) -> Option<u32> {
     (number <= limit).then_some(number)
 }
 
-/// The first bytes of the payload without emulation prevention (H.264 7.3.1): enough for any set's number.
-fn rbsp_start(payload: &[u8]) -> Vec<u8> {
-    // An H.265 SPS with seven sub-layers has its number behind 12 + 2 + 7 × 12 bytes.
-    const ENOUGH: usize = 128;
-    let mut out = Vec::with_capacity(ENOUGH);
+/// The first `enough` bytes of the payload, or a few more, without emulation prevention (H.264 7.3.1).
+pub(crate) fn rbsp_start(payload: &[u8], enough: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(enough.min(payload.len()));
     let mut zeros = 0;
-    for &byte in payload.iter().take(ENOUGH + ENOUGH / 2) {
+    for &byte in payload.iter().take(enough + enough / 2) {
         if zeros >= 2 && byte == 3 {
             zeros = 0;
             continue;
@@ -110,30 +109,34 @@ fn rbsp_start(payload: &[u8]) -> Vec<u8> {
 }
 
 /// Reads bits, most significant first; `None` at the end.
-struct Bits<'a> {
+pub(crate) struct Bits<'a> {
     data: &'a [u8],
     at: usize,
 }
 
-impl Bits<'_> {
-    fn bit(&mut self) -> Option<u32> {
+impl<'a> Bits<'a> {
+    pub(crate) fn new(data: &'a [u8]) -> Self {
+        Self { data, at: 0 }
+    }
+
+    pub(crate) fn bit(&mut self) -> Option<u32> {
         let byte = *self.data.get(self.at / 8)?;
         let bit = byte >> (7 - self.at % 8) & 1;
         self.at += 1;
         Some(u32::from(bit))
     }
 
-    fn read(&mut self, n: u32) -> Option<u32> {
+    pub(crate) fn read(&mut self, n: u32) -> Option<u32> {
         (0..n).try_fold(0, |value, _| Some(value << 1 | self.bit()?))
     }
 
-    fn skip(&mut self, n: usize) -> Option<()> {
+    pub(crate) fn skip(&mut self, n: usize) -> Option<()> {
         self.at += n;
         (self.at <= self.data.len() * 8).then_some(())
     }
 
     /// Exp-Golomb (H.264 9.1), up to 16 leading zeros: no number that is read here needs more.
-    fn ue(&mut self) -> Option<u32> {
+    pub(crate) fn ue(&mut self) -> Option<u32> {
         let mut zeros = 0;
         while self.bit()? == 0 {
             zeros += 1;
@@ -145,7 +148,7 @@ impl Bits<'_> {
     }
 
     /// H.265 7.3.3, `profilePresentFlag` = 1.
-    fn skip_profile_tier_level(&mut self, max_sub_layers_minus1: u32) -> Option<()> {
+    pub(crate) fn skip_profile_tier_level(&mut self, max_sub_layers_minus1: u32) -> Option<()> {
         const PROFILE: usize = 88;
         const LEVEL: usize = 8;
         self.skip(PROFILE + LEVEL)?;
