@@ -63,6 +63,18 @@ impl SessionError {
         matches!(self, Self::Request { source, .. } if source.status_code() == Some(401))
     }
 
+    /// It was not understood what the camera says; who speaks otherwise may be luckier.
+    pub(crate) fn may_work_another_way(&self) -> bool {
+        match self {
+            Self::NoVideo { .. } | Self::ClockRate | Self::Panicked(_) => true,
+            Self::Request { source, .. } => match source.status_code() {
+                Some(status) => (200..300).contains(&status),
+                None => !is_connect_error(source),
+            },
+            _ => false,
+        }
+    }
+
     /// What the camera's health is to say. The texts are the same each time, so that a repeated failure is no change.
     pub(crate) fn state(&self) -> CameraState {
         let broken = |text: &str| CameraState::Broken(text.to_owned());

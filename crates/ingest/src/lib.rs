@@ -18,6 +18,7 @@ mod depacketize;
 mod error;
 mod health;
 mod ingest;
+mod meter;
 mod nal;
 mod parameters;
 mod picture;
@@ -25,6 +26,8 @@ mod policy;
 mod sdp;
 mod select;
 mod session;
+mod source;
+mod sps;
 mod streamer;
 #[cfg(test)]
 mod testing;

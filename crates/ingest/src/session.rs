@@ -1,27 +1,20 @@
 //! One RTSP session from DESCRIBE to its end. Nothing here tries again: that is [`run`](crate::streamer::Streamer::run)'s.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fleet::{Camera, Sampling, Transport};
-use flow::{AccessUnit, CameraState, Codec, MediaTime, SessionId, Timestamp};
-use futures::StreamExt as _;
-use retina::client::{
-    Described, PacketItem, PlayOptions, Playing, Session, SessionGroup, SessionIdPolicy, SessionOptions,
-    SetupOptions, Stream, UnknownRtcpSsrcPolicy,
-};
-use retina::rtp::ReceivedPacket;
+use flow::{AccessUnit, CameraState, Codec, MediaTime, SessionId};
 use tokio_util::sync::CancellationToken;
 
 use crate::account::Account;
 use crate::admission::Admission;
 use crate::depacketize::Depacketizer;
-use crate::error::{SessionError, Step};
+use crate::error::SessionError;
 use crate::health::{Meter, Reporter};
-use crate::picture::{Arrival, Content, Damage, Packet, Picture};
-use crate::sdp;
+use crate::picture::{Content, Damage, Packet, Picture};
 use crate::select::{Reason, Selector};
+use crate::source::{self, Event, Route, Source, Video};
 use crate::{Policy, Sink};
 
 /// The sets may come late, but not this late.
@@ -32,17 +25,18 @@ pub(crate) struct Context<'a> {
     pub camera: &'a Camera,
     pub policy: &'a Policy,
     pub admission: &'a Admission,
-    pub group: &'a Arc<SessionGroup>,
     pub account: &'a Account,
     pub sink: &'a Sink,
     pub cancel: &'a CancellationToken,
     pub reporter: &'a mut Reporter,
+    /// Moved on by the caller once a session has failed.
+    pub route: &'a Route,
     /// Set by the session: when its first whole picture came.
     pub streaming_since: &'a mut Option<Instant>,
 }
 
 /// How a session ends before its time.
-enum End {
+pub(crate) enum End {
     Cancelled,
     Failed(SessionError),
 }
@@ -63,90 +57,21 @@ pub(crate) async fn run_once(mut context: Context<'_>) -> Result<(), SessionErro
 }
 
 async fn stream(context: &mut Context<'_>) -> Result<std::convert::Infallible, End> {
-    let Context { camera, policy, cancel, .. } = *context;
-    let host = camera.url.host_str().unwrap_or_default();
-    let admitted = or_cancelled(cancel, context.admission.enter(host)).await?;
-
-    let describe = Session::describe(camera.url.clone(), session_options(camera, context.group));
-    let mut session = match step(cancel, Step::Describe, policy.describe, describe).await {
-        Err(End::Failed(SessionError::Silent { step, limit })) => {
-            return Err(or_cancelled(cancel, why_silent(camera, step, limit)).await?.into());
-        }
-        other => other?,
-    };
-    let (index, codec) = choose_video(session.streams())?;
-    step(cancel, Step::Setup, policy.setup, session.setup(index, setup_options(camera.transport))).await?;
-    let receiver = Receiver::new(context, codec, &session, index)?;
-    let playing = step(cancel, Step::Play, policy.play, session.play(play_options())).await?;
+    let host = context.camera.url.host_str().unwrap_or_default();
+    let admitted = or_cancelled(context.cancel, context.admission.enter(host)).await?;
+    let (video, mut source) = source::open(context, context.route.via()).await?;
     drop(admitted);
 
-    receiver.run(context, playing).await
+    let end = Receiver::new(context, &video).run(context, &mut source).await;
+    source.close(context).await;
+    end
 }
 
-async fn or_cancelled<T>(cancel: &CancellationToken, work: impl Future<Output = T>) -> Result<T, End> {
-    cancel.run_until_cancelled(work).await.ok_or(End::Cancelled)
-}
-
-async fn step<T>(
+pub(crate) async fn or_cancelled<T>(
     cancel: &CancellationToken,
-    step: Step,
-    limit: Duration,
-    request: impl Future<Output = Result<T, retina::Error>>,
+    work: impl Future<Output = T>,
 ) -> Result<T, End> {
-    match or_cancelled(cancel, tokio::time::timeout(limit, request)).await? {
-        Ok(answer) => Ok(answer.map_err(|source| SessionError::Request { step, source })?),
-        Err(_) => Err(SessionError::Silent { step, limit }.into()),
-    }
-}
-
-/// retina connects and asks in one call, so a silent camera may be one that is switched off: tries to connect once more.
-async fn why_silent(camera: &Camera, step: Step, limit: Duration) -> SessionError {
-    let host = camera.url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let connect = tokio::net::TcpStream::connect((host, camera.url.port().unwrap_or(554)));
-    match tokio::time::timeout(limit.min(Duration::from_secs(1)), connect).await {
-        Ok(Ok(_)) => SessionError::Silent { step, limit },
-        Ok(Err(_)) | Err(_) => SessionError::Unreachable { limit },
-    }
-}
-
-fn session_options(camera: &Camera, group: &Arc<SessionGroup>) -> SessionOptions {
-    let credentials = camera.credentials.as_ref().map(|c| retina::client::Credentials {
-        username: c.user.clone(),
-        password: c.password.reveal().to_owned(),
-    });
-    SessionOptions::default()
-        .creds(credentials)
-        .user_agent("huiyan".to_owned())
-        .session_group(Arc::clone(group))
-        .session_id(SessionIdPolicy::UseFirst)
-}
-
-fn setup_options(transport: Transport) -> SetupOptions {
-    SetupOptions::default().transport(match transport {
-        Transport::Tcp => retina::client::Transport::Tcp(Default::default()),
-        Transport::Udp => retina::client::Transport::Udp(Default::default()),
-    })
-}
-
-fn play_options() -> PlayOptions {
-    PlayOptions::default().unknown_rtcp_ssrc(UnknownRtcpSsrcPolicy::DropPackets)
-}
-
-/// The first video that can be decoded.
-fn choose_video(streams: &[Stream]) -> Result<(usize, Codec), SessionError> {
-    let codec = |s: &Stream| match (s.media(), s.encoding_name()) {
-        ("video", "h264") => Some(Codec::H264),
-        ("video", "h265") => Some(Codec::H265),
-        _ => None,
-    };
-    streams.iter().enumerate().find_map(|(i, s)| Some((i, codec(s)?))).ok_or_else(|| {
-        let names = streams.iter().map(|s| format!("{}/{}", s.media(), s.encoding_name()));
-        let mut offers = names.take(8).collect::<Vec<_>>().join(", ");
-        if offers.is_empty() {
-            offers.push_str("nothing");
-        }
-        SessionError::NoVideo { offers: offers.chars().take(200).collect() }
-    })
+    cancel.run_until_cancelled(work).await.ok_or(End::Cancelled)
 }
 
 /// Receives the pictures of one session.
@@ -170,28 +95,18 @@ struct Receiver {
 }
 
 impl Receiver {
-    fn new(
-        context: &Context<'_>,
-        codec: Codec,
-        session: &Session<Described>,
-        index: usize,
-    ) -> Result<Self, SessionError> {
-        let stream = &session.streams()[index];
-        let clock_rate = stream.clock_rate_hz();
-        if clock_rate == 0 {
-            return Err(SessionError::ClockRate);
-        }
+    fn new(context: &Context<'_>, video: &Video) -> Self {
         let look = &context.camera.look;
         let keys_only = look.sampling == Sampling::Keyframes;
-        let mut depacketizer = Depacketizer::new(codec, keys_only, context.policy.max_access_unit);
-        for nal in sdp::parameter_sets(session.sdp(), stream.rtp_payload_type()) {
-            depacketizer.add_parameters(&nal);
+        let mut depacketizer = Depacketizer::new(video.codec, keys_only, context.policy.max_access_unit);
+        for nal in &video.parameter_sets {
+            depacketizer.add_parameters(nal);
         }
         let now = Instant::now();
-        Ok(Self {
+        Self {
             session: SessionId::next(),
-            codec,
-            clock_rate,
+            codec: video.codec,
+            clock_rate: video.clock_rate,
             depacketizer,
             selector: Selector::new(look),
             meter: Meter::new(context.policy.health_every, now),
@@ -202,13 +117,13 @@ impl Receiver {
             last_damage: None,
             undecodable_keys: 0,
             alive: now,
-        })
+        }
     }
 
     async fn run(
         mut self,
         context: &mut Context<'_>,
-        mut playing: Session<Playing>,
+        source: &mut Source,
     ) -> Result<std::convert::Infallible, End> {
         let cancel = context.cancel.clone();
         let mut cancelled = pin!(cancel.cancelled());
@@ -216,7 +131,7 @@ impl Receiver {
         let mut deadline = pin!(tokio::time::sleep(context.policy.first_picture));
         loop {
             // Cancellation and deadline first: a camera that never stops sending must not keep them from being seen.
-            let item = tokio::select! {
+            tokio::select! {
                 biased;
                 () = &mut cancelled => return Err(End::Cancelled),
                 () = &mut deadline => {
@@ -224,14 +139,12 @@ impl Receiver {
                     deadline.as_mut().reset(tokio::time::Instant::now() + left);
                     continue;
                 }
-                item = playing.next() => item,
-            };
-            match item {
-                Some(Ok(PacketItem::Rtp(packet))) => self.packet(context, &packet)?,
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Err(SessionError::Stream(error).into()),
-                None => return Err(SessionError::Closed.into()),
+                ready = source.ready() => ready?,
             }
+            source.take(&mut |event| match event {
+                Event::Packet(packet) => self.packet(context, &packet),
+                Event::Clock(_) => Ok(()),
+            })?;
         }
     }
 
@@ -251,18 +164,8 @@ impl Receiver {
         })
     }
 
-    fn packet(&mut self, context: &mut Context<'_>, packet: &ReceivedPacket) -> Result<(), SessionError> {
-        let wall = std::time::SystemTime::from(packet.ctx().received_wall());
-        self.depacketizer.push(&Packet {
-            ticks: packet.timestamp().timestamp(),
-            mark: packet.mark(),
-            lost: packet.loss().into(),
-            arrival: Arrival {
-                wall: Timestamp::try_from(wall).unwrap_or(Timestamp::UNIX_EPOCH),
-                at: packet.ctx().received(),
-            },
-            payload: packet.payload(),
-        })?;
+    fn packet(&mut self, context: &mut Context<'_>, packet: &Packet<'_>) -> Result<(), SessionError> {
+        self.depacketizer.push(packet)?;
         while let Some(picture) = self.depacketizer.pop() {
             self.picture(context, picture);
         }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use fleet::Camera;
 use flow::CameraState;
 use futures::FutureExt as _;
-use retina::client::SessionGroup;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::Account;
@@ -14,6 +13,7 @@ use crate::admission::Admission;
 use crate::error::{SessionError, reason};
 use crate::health::Reporter;
 use crate::session::{Context, run_once};
+use crate::source::Route;
 use crate::{Backoff, HealthSink, Policy, Sink};
 
 /// Keeps one camera's session alive.
@@ -29,7 +29,7 @@ pub(crate) struct Streamer {
 impl Streamer {
     /// Runs sessions until cancelled, and waits between them.
     pub(crate) async fn run(self, cancel: CancellationToken) {
-        let group = Arc::new(SessionGroup::default().named(self.camera.id.to_string()));
+        let mut route = Route::new(self.camera.transport);
         let mut reporter = Reporter::new(self.camera.id.clone(), Arc::clone(&self.health));
         let mut backoff = Backoff::default();
         reporter.change(CameraState::Connecting, String::new());
@@ -39,11 +39,11 @@ impl Streamer {
                 camera: &self.camera,
                 policy: &self.policy,
                 admission: &self.admission,
-                group: &group,
                 account: &self.account,
                 sink: &self.sink,
                 cancel: &cancel,
                 reporter: &mut reporter,
+                route: &route,
                 streaming_since: &mut streaming_since,
             });
             // Cameras send what they like; should that make the RTSP library panic, it must cost this camera alone.
@@ -51,8 +51,11 @@ impl Streamer {
                 .catch_unwind()
                 .await
                 .unwrap_or_else(|panic| Err(SessionError::Panicked(panic_text(panic.as_ref()))));
-            self.await_teardown(&group).await;
             let Err(error) = ended else { return };
+            if route.failed(&error) {
+                tracing::info!(camera = %self.camera.id, via = route.via().name(), "{}", reason(&self.camera, &error));
+                continue;
+            }
 
             if streaming_since.is_some_and(|since| since.elapsed() >= self.policy.steady_after) {
                 backoff.reset();
@@ -68,16 +71,6 @@ impl Streamer {
             if cancel.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                 return;
             }
-        }
-    }
-
-    /// retina sends TEARDOWN in the background once a session is dropped; a camera with few sessions to give needs
-    /// that before the next one.
-    async fn await_teardown(&self, group: &SessionGroup) {
-        match tokio::time::timeout(self.policy.teardown, group.await_teardown()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(camera = %self.camera.id, "TEARDOWN: {error}"),
-            Err(_) => tracing::debug!(camera = %self.camera.id, "TEARDOWN takes too long"),
         }
     }
 }
