@@ -9,6 +9,7 @@
 
 mod access_unit;
 mod counters;
+mod coverage;
 mod detections;
 mod event;
 mod frame;
@@ -19,11 +20,12 @@ mod luma;
 
 pub use access_unit::{AccessUnit, Codec, MediaTime, Role};
 pub use counters::{Counter, Flow};
+pub use coverage::{Coverage, Minutes};
 pub use detections::{Basis, Detection, Detections, Look, Score, ScoreError};
 pub use event::{Event, EventId, EventObject, Phase, SituationKey};
 pub use frame::{Frame, FrameId, HostPicture, Matrix, PictureError, Pixels, Plane};
 pub use geometry::{BoxError, NormBox, NormPoint, Polygon, PolygonError};
-pub use health::{CameraState, Health};
+pub use health::{CameraState, Health, Via};
 pub use id::{CameraId, ClassName, IdError, ModelId, SessionId, SituationId, ZoneId};
 pub use luma::{LUMA_COLUMNS, Luma};
 

@@ -12,6 +12,7 @@ mod cmd;
 mod fleet_text;
 mod health;
 mod live;
+mod picture_health;
 mod pipeline;
 
 use std::process::ExitCode;

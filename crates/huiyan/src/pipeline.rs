@@ -4,20 +4,21 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, bounded};
 use decode::{Pool, PoolOptions};
 use fleet::{Camera, Fleet, ModelCard};
-use flow::{CameraId, Counter, Event, Flow, Health, Look, ModelId};
+use flow::{CameraId, Counter, Event, Flow, Look, ModelId};
 use infer::{Detector, Runtime};
 use ingest::{Ingest, Policy};
 use publish::{ModelInfo, Publisher};
 use scene::Scene;
 use tokio_util::sync::CancellationToken;
 
-use crate::health::Board;
+use crate::health::{Board, Known};
+use crate::picture_health::Limits;
 
 /// Detections that wait for the scenes; the inference threads wait with them.
 const LOOKS_WAITING: usize = 64;
@@ -128,31 +129,45 @@ impl Pipeline {
             move |look| drop(looks_in.send(look)),
         )?);
 
-        let board = Arc::new(Board::default());
-        let tell: Arc<dyn Fn(Health) + Send + Sync> = {
+        let cameras = fleet.cameras.iter().map(|camera| camera.id.clone());
+        let board = Arc::new(Board::new(cameras, Limits::default(), Instant::now()));
+        let tell: Arc<dyn Fn(Option<Known>) + Send + Sync> = {
             let publisher = publisher.clone();
-            Arc::new(move |health| publisher.health(&health))
+            Arc::new(move |known| {
+                if let Some(Known { health, minutes }) = known {
+                    publisher.health(&health, Some(&minutes));
+                }
+            })
         };
 
         // Access units: bounded; a full queue refuses, and `ingest` drops to that camera's next key picture.
         let options = PoolOptions { threads: fleet.node.decode_threads, ..PoolOptions::default() };
         let frames = detector.clone();
+        let (shown, tell_shown) = (board.clone(), tell.clone());
         let (faults, tell_fault) = (board.clone(), tell.clone());
         let pool = Arc::new(Pool::new(
             options,
-            move |frame| frames.offer(frame),
-            move |camera, fault| {
-                if let Some(health) = faults.bad_picture(camera, &fault.to_string()) {
-                    tracing::warn!(%camera, "{}", health.reason);
-                    tell_fault(health);
+            move |frame| {
+                let news = shown.picture(&frame.id.camera, &frame.luma, Instant::now());
+                if let Some(Known { health, .. }) = &news {
+                    tracing::info!(camera = %health.camera, state = health.state.name(), "{}", health.reason);
                 }
+                tell_shown(news);
+                frames.offer(frame);
+            },
+            move |camera, fault| {
+                let news = faults.bad_picture(camera, &fault.to_string(), Instant::now());
+                if let Some(Known { health, .. }) = &news {
+                    tracing::warn!(%camera, "{}", health.reason);
+                }
+                tell_fault(news);
             },
         )?);
 
         let units = pool.clone();
         let sink: ingest::Sink = Arc::new(move |unit| units.offer(unit).map_err(|_| ingest::Overflow));
         let sessions = board.clone();
-        let health: ingest::HealthSink = Arc::new(move |health| tell(sessions.session(health)));
+        let health: ingest::HealthSink = Arc::new(move |health| tell(sessions.session(health, Instant::now())));
         let ingest = Ingest::start(fleet.cameras.clone(), policy, sink, health, &CancellationToken::new());
 
         Ok(Self { ingest, pool, detector, scenes, publisher, board, tally })
@@ -188,9 +203,9 @@ impl Pipeline {
         self.tally.per_camera.get(camera).map_or(0, Counter::get)
     }
 
-    /// How the cameras are doing.
-    pub fn health(&self) -> Vec<Health> {
-        self.board.all()
+    /// How the cameras are doing, and where their time went.
+    pub fn health(&self) -> Vec<Known> {
+        self.board.all(Instant::now())
     }
 
     /// What the inference stage measures about itself.

@@ -11,7 +11,8 @@ use crate::account::Account;
 use crate::admission::Admission;
 use crate::depacketize::Depacketizer;
 use crate::error::SessionError;
-use crate::health::{Meter, Reporter};
+use crate::health::Reporter;
+use crate::meter::Meter;
 use crate::picture::{Content, Damage, Packet, Picture};
 use crate::select::{Reason, Selector};
 use crate::source::{self, Event, Route, Source, Video};
@@ -109,7 +110,7 @@ impl Receiver {
             clock_rate: video.clock_rate,
             depacketizer,
             selector: Selector::new(look),
-            meter: Meter::new(context.policy.health_every, now),
+            meter: Meter::new(context.policy, now),
             sequence: 0,
             first_ticks: None,
             lost: 0,

@@ -280,10 +280,10 @@ impl Publisher {
         Some(jpeg)
     }
 
-    /// Publishes how a camera is doing, retained. Only the latest word about each camera counts; it is kept in
+    /// Publishes how a camera is doing and where its time went, retained. Only the latest word about each camera counts; it is kept in
     /// memory and sent again after each reconnect.
-    pub fn health(&self, health: &flow::Health) {
-        let message = HealthMessage::new(health, &self.speaker.worker);
+    pub fn health(&self, health: &flow::Health, coverage: Option<&flow::Minutes>) {
+        let message = HealthMessage::new(health, coverage, &self.speaker.worker);
         let mut state = self.shared.lock();
         state.health_due.insert(health.camera.clone());
         state.health.insert(health.camera.clone(), message);

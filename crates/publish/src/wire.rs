@@ -14,5 +14,5 @@ pub use event::{
     peek_event_id,
 };
 pub use hex::{hex, sha256};
-pub use status::{HealthMessage, Outcome, Receipt, WorkerState, WorkerStatus};
+pub use status::{CoverageMessage, HealthMessage, Outcome, Receipt, WorkerState, WorkerStatus};
 pub use topic::{Topic, TopicError};

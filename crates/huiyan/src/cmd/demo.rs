@@ -197,21 +197,32 @@ impl Rate {
 }
 
 fn rows(fleet: &Fleet, pipeline: &Pipeline, head: &str) -> Vec<String> {
-    let health: std::collections::HashMap<_, _> =
-        pipeline.health().into_iter().map(|health| (health.camera.clone(), health)).collect();
+    let known: std::collections::HashMap<_, _> =
+        pipeline.health().into_iter().map(|known| (known.health.camera.clone(), known)).collect();
     let mut rows = vec![String::new(), head.to_owned()];
-    rows.push(format!("       {:12} {:12} {:>6} {:>8} {:>6}", "camera", "state", "fps", "key, s", "looks"));
+    rows.push(format!(
+        "       {:12} {:11} {:>7} {:>5} {:>6} {:>6} {:>6} {:>6}",
+        "camera", "state", "watched", "fps", "Mbit/s", "key, s", "loss %", "looks"
+    ));
     for camera in fleet.cameras.iter().take(ROWS) {
-        let known = health.get(&camera.id);
+        let known = known.get(&camera.id);
+        let health = known.map(|known| &known.health);
         let number = |value: Option<f32>| value.map_or("-".to_owned(), |v| format!("{v:.1}"));
+        let bit_rate = health.and_then(|h| h.bit_rate).map(|bits| bits as f32 / 1e6);
+        let watched = known.map_or(0.0, |known| {
+            known.minutes.watched().as_secs_f64() / known.minutes.total().as_secs_f64().max(1e-3)
+        });
         rows.push(format!(
-            "       {:12} {:12} {:>6} {:>8} {:>6}  {}",
+            "       {:12} {:11} {:>5.0} % {:>5} {:>6} {:>6} {:>6} {:>6}  {}",
             camera.id.as_str(),
-            known.map_or("-", |h| h.state.name()),
-            number(known.and_then(|h| h.fps)),
-            number(known.and_then(|h| h.key_interval_s)),
+            health.map_or("-", |h| h.state.name()),
+            watched * 100.0,
+            number(health.and_then(|h| h.fps)),
+            bit_rate.map_or("-".to_owned(), |mbit| format!("{mbit:.2}")),
+            number(health.and_then(|h| h.key_interval_s)),
+            number(health.and_then(|h| h.loss_percent)),
             pipeline.looks_of(&camera.id),
-            known.map_or("", |h| h.reason.as_str()),
+            health.map_or("", |h| h.reason.as_str()),
         ));
     }
     rows

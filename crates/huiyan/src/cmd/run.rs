@@ -6,8 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::Fleet;
+use flow::{CameraId, Minutes};
+use publish::wire::CoverageMessage;
 
 use super::{duration, interrupted_or_over, runtime};
+use crate::health::Known;
 use crate::pipeline::Pipeline;
 use crate::{UserError, fleet_text};
 
@@ -42,26 +45,38 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         let pipeline = Pipeline::start(&fleet, ingest::Policy::default(), on_event)?;
         tracing::info!(cameras = fleet.cameras.len(), broker = %fleet.broker.host, port = fleet.broker.port, "watching");
         interrupted_or_over(args.limit).await;
-        let cameras = json.then(|| cameras(&fleet, &pipeline));
+        let known = pipeline.health();
+        let cameras = json.then(|| cameras(&fleet, &known, |camera| pipeline.looks_of(camera)));
+        let mut coverage = Minutes::default();
+        known.iter().for_each(|known| coverage.add(&known.minutes));
+        let coverage = CoverageMessage::from(&coverage);
         let report = pipeline.stop().await;
         match cameras {
-            Some(cameras) => println!("{}", serde_json::json!({ "report": report, "cameras": cameras })),
-            None => tracing::info!("stopped: {}", serde_json::to_string(&report)?),
+            Some(cameras) => println!(
+                "{}",
+                serde_json::json!({ "report": report, "coverage": coverage, "cameras": cameras })
+            ),
+            None => tracing::info!(
+                "stopped: {}; camera-seconds: {}",
+                serde_json::to_string(&report)?,
+                serde_json::to_string(&coverage)?
+            ),
         }
         Ok(())
     })
 }
 
-/// Every camera with its looks and its health.
-fn cameras(fleet: &Fleet, pipeline: &Pipeline) -> Vec<serde_json::Value> {
-    let health: HashMap<_, _> = pipeline.health().into_iter().map(|h| (h.camera.clone(), h)).collect();
+/// Every camera with its looks, its health and where its time went.
+fn cameras(fleet: &Fleet, known: &[Known], looks: impl Fn(&CameraId) -> u64) -> Vec<serde_json::Value> {
+    let known: HashMap<_, _> = known.iter().map(|known| (&known.health.camera, known)).collect();
     let cameras = fleet.cameras.iter().map(|camera| {
-        let known = health.get(&camera.id);
+        let known = known.get(&camera.id);
         serde_json::json!({
             "id": camera.id,
-            "looks": pipeline.looks_of(&camera.id),
-            "state": known.map(|h| h.state.name()),
-            "reason": known.map(|h| &h.reason),
+            "looks": looks(&camera.id),
+            "state": known.map(|k| k.health.state.name()),
+            "reason": known.map(|k| &k.health.reason),
+            "coverage": known.map(|k| CoverageMessage::from(&k.minutes)),
         })
     });
     cameras.collect()

@@ -132,16 +132,9 @@ async fn a_broker_that_lost_its_memory_is_told_again_what_lasts() {
     let Some(mut broker) = mosquitto("persistence false") else { return };
     let dir = tempfile::tempdir().unwrap();
     let publisher = start(dir.path(), broker.broker());
-    let health = |state| flow::Health {
-        camera: make::camera().id,
-        state,
-        reason: String::new(),
-        since: make::time(0),
-        fps: Some(25.0),
-        key_interval_s: None,
-    };
-    publisher.health(&health(flow::CameraState::Connecting));
-    publisher.health(&health(flow::CameraState::Streaming));
+    let health = |state| flow::Health::new(make::camera().id, state, "", make::time(0));
+    publisher.health(&health(flow::CameraState::Connecting), None);
+    publisher.health(&health(flow::CameraState::Streaming), None);
     submit(&publisher, &event(1, 0));
     until("acknowledged", || publisher.state().unwrap().outbox.messages == 0).await;
     broker.kill();

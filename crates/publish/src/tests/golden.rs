@@ -1,5 +1,7 @@
 //! The files in `testdata/` are the contract: what is written must equal them, and what is in them must be readable.
 
+use std::time::Duration;
+
 use crate::message::Speaker;
 use crate::testing::sample as make;
 use crate::wire::{
@@ -49,15 +51,35 @@ fn events_equal_their_golden_files() {
 
 #[test]
 fn other_messages_equal_their_golden_files() {
-    let health = flow::Health {
-        camera: make::camera().id,
-        state: flow::CameraState::NoData,
-        reason: "no picture for 30 s".into(),
-        since: make::time(0),
+    let known = flow::Health {
         fps: Some(25.0),
+        bit_rate: Some(530_000),
         key_interval_s: Some(2.0),
+        loss_percent: Some(6.5),
+        clock_offset_s: Some(-1.25),
+        last_picture: Some(make::time(59)),
+        via: Some(flow::Via::Lean),
+        note: "decoded in full: key pictures come every 600 s".into(),
+        ..flow::Health::new(
+            make::camera().id,
+            flow::CameraState::Losing(7),
+            "6.5 % of the RTP packets of the last 60s did not arrive",
+            make::time(0),
+        )
     };
-    same_as_file("health.json", &HealthMessage::new(&health, "w1"));
+    let start = std::time::Instant::now();
+    let mut coverage = flow::Coverage::new(&flow::CameraState::Connecting, start);
+    coverage.enter(&flow::CameraState::Streaming, start + Duration::from_millis(1_500));
+    coverage.enter(&flow::CameraState::Losing(7), start + Duration::from_secs(60));
+    let minutes = coverage.at(start + Duration::from_secs(120));
+    same_as_file("health.json", &HealthMessage::new(&known, Some(&minutes), "w1"));
+    let unknown = flow::Health::new(
+        make::camera().id,
+        flow::CameraState::Unsupported("offers no video, but audio/pcmu".into()),
+        "",
+        make::time(0),
+    );
+    same_as_file("health-unknown.json", &HealthMessage::new(&unknown, None, "w1"));
     let status = WorkerStatus {
         worker: "w1".into(),
         state: WorkerState::Online,

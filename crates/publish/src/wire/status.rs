@@ -1,6 +1,8 @@
 //! Bodies other than events: how cameras and workers are, and what became of an event.
 
-use flow::{CameraId, EventId, Timestamp};
+use std::collections::BTreeMap;
+
+use flow::{CameraId, EventId, Minutes, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// How a camera is doing; retained, the latest counts.
@@ -8,9 +10,10 @@ use serde::{Deserialize, Serialize};
 pub struct HealthMessage {
     /// Whose.
     pub camera: CameraId,
-    /// `connecting`, `streaming`, `no_data`, `auth_failed`, `refused`, `unsupported` or `broken`.
+    /// `connecting`, `streaming`, `no_data`, `auth_failed`, `refused`, `unsupported`, `broken`, `frozen`, `dark` or
+    /// `losing`.
     pub state: String,
-    /// Why, in words; empty while streaming.
+    /// Why, in words; empty while streaming, unless something is to be said about it.
     #[serde(default)]
     pub reason: String,
     /// Since when.
@@ -18,16 +21,60 @@ pub struct HealthMessage {
     /// Pictures per second as measured, once known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fps: Option<f32>,
+    /// Bits of RTP per second as measured, once known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bit_rate: Option<u64>,
     /// Seconds between key pictures as measured, once known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_interval_s: Option<f32>,
+    /// Share of the RTP packets that did not arrive lately, in percent, once known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_percent: Option<f32>,
+    /// The camera's clock minus the worker's in seconds, where its RTCP tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_offset_s: Option<f64>,
+    /// When the last whole picture arrived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_picture: Option<Timestamp>,
+    /// What receives it: `lean`, `retina` or `rtspsrc`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
+    /// How it is watched, where that is not simply as configured; empty otherwise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+    /// Where its time went since the worker began to watch it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<CoverageMessage>,
     /// The worker that says so.
     pub worker: String,
 }
 
+/// A camera's time in seconds: the parts by state add up to the whole, but for rounding.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CoverageMessage {
+    /// All of it.
+    pub total_s: f64,
+    /// With pictures that show what is there: `streaming` and `losing`.
+    pub watched_s: f64,
+    /// By state; those without time are left out.
+    pub by_state_s: BTreeMap<String, f64>,
+}
+
+impl From<&Minutes> for CoverageMessage {
+    fn from(minutes: &Minutes) -> Self {
+        // Milliseconds: more digits would be noise.
+        let seconds = |time: std::time::Duration| (time.as_secs_f64() * 1e3).round() / 1e3;
+        Self {
+            total_s: seconds(minutes.total()),
+            watched_s: seconds(minutes.watched()),
+            by_state_s: minutes.by_state().map(|(state, spent)| (state.into(), seconds(spent))).collect(),
+        }
+    }
+}
+
 impl HealthMessage {
-    /// The message of `worker` about a camera.
-    pub fn new(health: &flow::Health, worker: &str) -> Self {
+    /// The message of `worker` about a camera, with its time by state where that is known.
+    pub fn new(health: &flow::Health, coverage: Option<&Minutes>, worker: &str) -> Self {
         let detail = match &health.state {
             flow::CameraState::Unsupported(text) | flow::CameraState::Broken(text) => text.as_str(),
             _ => "",
@@ -38,7 +85,14 @@ impl HealthMessage {
             reason: if health.reason.is_empty() { detail.into() } else { health.reason.clone() },
             since: health.since,
             fps: health.fps.filter(|n| n.is_finite()),
+            bit_rate: health.bit_rate,
             key_interval_s: health.key_interval_s.filter(|n| n.is_finite()),
+            loss_percent: health.loss_percent.filter(|n| n.is_finite()),
+            clock_offset_s: health.clock_offset_s.filter(|n| n.is_finite()),
+            last_picture: health.last_picture,
+            via: health.via.map(|via| via.name().into()),
+            note: health.note.clone(),
+            coverage: coverage.map(CoverageMessage::from),
             worker: worker.into(),
         }
     }
