@@ -20,6 +20,10 @@ pub(crate) struct Video {
     pub clock_rate: u32,
     /// NAL units out of the description; what cannot be read there may come in the stream.
     pub parameter_sets: Vec<Vec<u8>>,
+    /// The session description itself, for a probe.
+    pub description: Box<[u8]>,
+    /// After how long without a sign of life the camera gives a session up (RFC 2326 12.37), where it is known.
+    pub session_timeout: Option<std::time::Duration>,
 }
 
 /// Something that came.

@@ -53,7 +53,9 @@ async fn open_in(context: &Context<'_>, group: &Arc<SessionGroup>) -> Result<(Vi
         return Err(SessionError::ClockRate.into());
     }
     let parameter_sets = sdp::parameter_sets(session.sdp(), stream.rtp_payload_type());
-    let video = Video { codec, clock_rate, parameter_sets };
+    let description = session.sdp().into();
+    // retina keeps the time-out to itself.
+    let video = Video { codec, clock_rate, parameter_sets, description, session_timeout: None };
     let session = step(context, Step::Play, policy.play, session.play(play_options())).await?;
     Ok((video, Playing { session, group: Arc::clone(group), item: None }))
 }
