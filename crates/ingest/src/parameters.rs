@@ -108,6 +108,11 @@ pub(crate) fn rbsp_start(payload: &[u8], enough: usize) -> Vec<u8> {
     out
 }
 
+/// Bits of profile, tier and constraints in H.265 7.3.3.
+const PROFILE: usize = 88;
+/// Bits of the level there.
+const LEVEL: usize = 8;
+
 /// Reads bits, most significant first; `None` at the end.
 pub(crate) struct Bits<'a> {
     data: &'a [u8],
@@ -149,9 +154,12 @@ impl<'a> Bits<'a> {
 
     /// H.265 7.3.3, `profilePresentFlag` = 1.
     pub(crate) fn skip_profile_tier_level(&mut self, max_sub_layers_minus1: u32) -> Option<()> {
-        const PROFILE: usize = 88;
-        const LEVEL: usize = 8;
         self.skip(PROFILE + LEVEL)?;
+        self.skip_sub_layers(max_sub_layers_minus1)
+    }
+
+    /// The rest of it, behind `general_level_idc`.
+    pub(crate) fn skip_sub_layers(&mut self, max_sub_layers_minus1: u32) -> Option<()> {
         let mut present = Vec::new();
         for _ in 0..max_sub_layers_minus1 {
             present.push((self.bit()? == 1, self.bit()? == 1));
