@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flow::{CameraId, ModelId, Polygon, ZoneId};
+use flow::{CameraId, ModelId, NormPoint, Polygon, ZoneId};
 use url::Url;
 
-use crate::{Credentials, Rule};
+use crate::{Calendar, Credentials, Gate, Rule, Tiles};
 
 /// One camera, checked.
 #[derive(Debug, Clone)]
@@ -31,10 +31,16 @@ pub struct Camera {
     pub transport: Transport,
     /// How often it is looked at.
     pub look: Look,
+    /// Which pictures need no inference; `None`: all of them do.
+    pub gate: Option<Gate>,
+    /// How the picture is cut; `None`: it is looked at as a whole.
+    pub tiles: Option<Arc<Tiles>>,
     /// The model that looks.
     pub model: ModelId,
     /// Where something can happen, and what.
     pub zones: Arc<[Zone]>,
+    /// Parts of the picture in which nothing counts.
+    pub ignore: Arc<[Polygon]>,
 }
 
 /// A place on the map.
@@ -86,4 +92,8 @@ pub struct Zone {
     pub polygon: Polygon,
     /// What.
     pub rules: Vec<Arc<Rule>>,
+    /// What a rule `cross` watches, from the first point to the second.
+    pub line: Option<[NormPoint; 2]>,
+    /// When nothing counts here, for example the hours of a permitted market.
+    pub permitted: Option<Arc<Calendar>>,
 }

@@ -3,14 +3,16 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use flow::{CameraId, ZoneId};
+use flow::{CameraId, NormPoint, Polygon, ZoneId};
 
 use crate::check::{Fields, Item, Value};
 use crate::load::Context;
+use crate::gate::GatePart;
 use crate::look::LookPart;
 use crate::mistake::{Path, Place, Problem};
+use crate::tiles;
 use crate::tables::{Class, Model, Tables, Watch, transport};
-use crate::{Camera, Location, Look, Zone};
+use crate::{Camera, Location, Look, Rule, RuleKind, Zone};
 
 /// Reads cameras; remembers the ids and the texts that many of them share.
 pub(crate) struct Cameras<'t, 'c, 'e> {
@@ -66,8 +68,11 @@ impl<'t, 'c, 'e> Cameras<'t, 'c, 'e> {
             credentials,
             transport: transport(fields).unwrap_or(class.transport),
             look: look?,
+            gate: GatePart::read(fields.item("gate")).or(class.gate).filled(),
+            tiles: tiles::read(fields.item("tiles")).map_or_else(|| class.tiles.clone(), |own| own.map(Arc::new)),
             model: model.id.clone(),
             zones,
+            ignore: self.ignore(fields),
             class: class.name.clone(),
         })
     }
@@ -159,11 +164,47 @@ impl<'t, 'c, 'e> Cameras<'t, 'c, 'e> {
             if let (Some(rules), Some(Value::Polygon(polygon))) =
                 (rules, fields.item("polygon").map(|item| &item.value))
             {
+                let line = self.line(fields, &rules, item.place, &path);
+                let permitted = self.tables.clock.calendar(fields, "permitted", &path, self.cx);
                 places.push(item.place);
-                zones.push(Zone { id, polygon: (**polygon).clone(), rules });
+                zones.push(Zone { id, polygon: (**polygon).clone(), rules, line, permitted });
             }
         }
         (zones.len() == items.len()).then(|| zones.into())
+    }
+
+    /// The zone's line, which a rule `cross` needs.
+    fn line(
+        &mut self,
+        fields: &Fields,
+        rules: &[Arc<Rule>],
+        place: Place,
+        path: &Path<'_>,
+    ) -> Option<[NormPoint; 2]> {
+        let crossing = rules.iter().find(|rule| matches!(rule.kind, RuleKind::Cross(_)));
+        if let (None, Some(rule)) = (fields.item("line"), crossing) {
+            let problem = format!("is missing: {} watches it", rule.situation);
+            let problem = Problem::new(problem, "expected two points, [[x, y], [x, y]]");
+            self.cx.report.add(place, &path.key("line"), None, problem);
+        }
+        let ends: Vec<_> = fields.list("line")?.iter().filter_map(point).collect();
+        let line = <[NormPoint; 2]>::try_from(ends).ok()?;
+        if line[0] == line[1] {
+            let place = fields.item("line").map_or(place, |item| item.place);
+            let problem = Problem::new("has no length", "expected two different points");
+            self.cx.report.add(place, &path.key("line"), None, problem);
+        }
+        Some(line)
+    }
+
+    fn ignore(&self, fields: &Fields) -> Arc<[Polygon]> {
+        let items = fields.list("ignore").unwrap_or_default().iter();
+        items
+            .filter_map(|item| match &item.value {
+                Value::Polygon(polygon) => Some((**polygon).clone()),
+                _ => None,
+            })
+            .collect()
     }
 
     fn look(&mut self, fields: &Fields, class: &Class, path: &Path<'_>) -> Option<Look> {
@@ -208,5 +249,13 @@ impl<'t, 'c, 'e> Cameras<'t, 'c, 'e> {
         let text: Arc<str> = text.into();
         self.texts.insert(text.clone());
         text
+    }
+}
+
+fn point(item: &Item) -> Option<NormPoint> {
+    let Value::List(ends) = &item.value else { return None };
+    match (&ends.first()?.value, &ends.get(1)?.value) {
+        (Value::Number(x), Value::Number(y)) => Some(NormPoint { x: *x as f32, y: *y as f32 }),
+        _ => None,
     }
 }

@@ -15,6 +15,13 @@ fn configs() -> PathBuf {
     FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../../configs")
 }
 
+/// The example and the library that it includes.
+fn example_files() -> Vec<PathBuf> {
+    let library = std::fs::read_dir(configs().join("situations")).unwrap();
+    let library = library.map(|entry| entry.unwrap().path());
+    [configs().join("huiyan.yaml")].into_iter().chain(library).collect()
+}
+
 /// Collects the keys that are written, and those that stand somewhere with their default.
 struct Walk<'t> {
     tree: &'t Tree,
@@ -38,9 +45,18 @@ impl Walk<'_> {
         for pair in pairs.iter() {
             let key = &shape.keys[shape.position(pair.key).unwrap()];
             self.written.insert(format!("{}.{}", shape.name, key.name));
-            if let View::Text { text, .. } = self.tree.view(pair.node)
-                && matches!(key.need, Need::Default(default) if default == text)
-            {
+            let text = match self.tree.view(pair.node) {
+                View::Text { text, .. } => text.to_owned(),
+                View::List(items) => {
+                    let items = items.iter().map(|item| match self.tree.view(*item) {
+                        View::Text { text, .. } => text,
+                        _ => "",
+                    });
+                    format!("[{}]", items.collect::<Vec<_>>().join(", "))
+                }
+                _ => String::new(),
+            };
+            if matches!(key.need, Need::Default(default) if default == text) {
                 self.at_default.insert(format!("{}.{}", shape.name, key.name));
             }
             self.kind(pair.node, &key.kind);
@@ -70,8 +86,8 @@ fn the_example_shows_every_key_at_its_default() {
     let mut written = BTreeSet::new();
     let mut at_default = BTreeSet::new();
     let mut comments = String::new();
-    for name in ["huiyan.yaml", "situations.yaml"] {
-        let text = std::fs::read_to_string(configs().join(name)).unwrap();
+    for path in example_files() {
+        let text = std::fs::read_to_string(path).unwrap();
         let tree = parse(&text, 0, &mut report).unwrap();
         let mut walk = Walk { tree: &tree, written: BTreeSet::new(), at_default: BTreeSet::new() };
         walk.kind(tree.root, &ROOT_KIND);
@@ -117,7 +133,13 @@ fn the_example_loads_and_its_defaults_can_be_left_out() {
     )
     .unwrap();
     let example = std::fs::read_to_string(configs().join("huiyan.yaml")).unwrap();
-    std::fs::copy(configs().join("situations.yaml"), configs_copy.join("situations.yaml")).unwrap();
+    for folder in ["situations", "codesets"] {
+        std::fs::create_dir(configs_copy.join(folder)).unwrap();
+        for entry in std::fs::read_dir(configs().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, configs_copy.join(folder).join(path.file_name().unwrap())).unwrap();
+        }
+    }
     let load = |text: &str| {
         std::fs::write(configs_copy.join("huiyan.yaml"), text).unwrap();
         let fleet = Fleet::load_with(&configs_copy.join("huiyan.yaml"), &|_| None);
@@ -127,11 +149,14 @@ fn the_example_loads_and_its_defaults_can_be_left_out() {
     };
     let written = load(&example);
     assert_eq!(written.cameras.len(), 3);
-    assert_eq!(written.situations.len(), 5);
+    assert_eq!(written.situations.len(), 13);
+    let code = written.situations[&flow::SituationId::new("street_vending").unwrap()].code.as_ref().unwrap();
+    assert_eq!((&*code.set, &*code.code, &*code.name), ("cjt214", "0501", "无照经营游商"));
 
     let defaults = [
         "worker: worker-1\n",
         "data_dir: data\n",
+        "timezone: Asia/Shanghai\n",
         "  url: mqtt://127.0.0.1:1883\n",
         "  message_expiry: 24h\n",
         "  listen: 127.0.0.1:8080\n",

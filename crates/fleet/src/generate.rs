@@ -52,7 +52,7 @@ const ESTATES: [&str; 12] = [
 const SPOTS: [&str; 8] = ["东门", "西门", "南门", "北门", "路口", "市场", "校门前", "消防通道"];
 const ZONES: [(&str, &str, &str); 4] = [
     ("road", "[[0.05, 0.55], [0.95, 0.5], [1, 1], [0, 1]]", "[illegal_parking, road_obstructed]"),
-    ("pavement", "[[0, 0.4], [0.35, 0.38], [0.2, 0.9], [0, 0.95]]", "[street_vending, goods_outside_shop]"),
+    ("pavement", "[[0, 0.4], [0.35, 0.38], [0.2, 0.9], [0, 0.95]]", "[street_vending, shop_overflow]"),
     ("fire-lane", "[[0.4, 0.3], [0.6, 0.3], [0.75, 0.98], [0.25, 0.98]]", "[illegal_parking]"),
     ("gate", "[[0.3, 0.35], [0.7, 0.35], [0.8, 0.8], [0.5, 0.95], [0.2, 0.8]]", "[street_vending]"),
 ];
@@ -188,7 +188,7 @@ fn situations() -> String {
         .into_iter()
         .chain([
             one("street_vending", "无照经营游商", "tricycle, umbrella", "5min"),
-            one("goods_outside_shop", "店外经营", "goods", "10min"),
+            one("shop_overflow", "店外经营", "goods", "10min"),
             one("illegal_parking", "机动车乱停放", "car", "3min"),
             one("road_obstructed", "占道障碍", "barrier, boxes", "3min"),
         ])

@@ -5,32 +5,48 @@
 //! right), and only a tree without mistakes becomes a [`Fleet`], whose types leave nothing to check later.
 
 mod address;
+mod calendar;
 mod camera;
 mod cameras;
 mod card;
 mod check;
+mod codes;
 #[cfg(test)]
 mod example;
+mod gate;
 pub mod generate;
+mod hardware;
 mod load;
 mod look;
 mod mistake;
 mod rule;
+mod rule_shapes;
+mod rules;
 mod schema;
 mod secret;
 mod shape;
 mod shapes;
 mod sources;
 mod tables;
+mod tiles;
 mod tree;
 mod units;
 
+pub use calendar::Calendar;
 pub use camera::{Camera, Location, Look, Sampling, Transport, Zone};
-pub use card::{Channels, Head, ModelCard, Range, Resize, Thresholds};
+pub use card::{
+    Activation, Boxes, Channels, Extra, Head, Layout, ModelCard, NO_CLASS, Output, Range, Resize, Thresholds,
+};
+pub use gate::Gate;
+pub use hardware::{Decoding, Provider};
 pub use mistake::{Mistake, Mistakes};
-pub use rule::{Code, Dwell, Per, Rule, RuleKind, Situation};
+pub use rule::{
+    Code, Confirmed, Count, Coverage, Cross, Direction, Dwell, Per, Perspective, Rule, RuleKind, Situation,
+    Together,
+};
 pub use schema::{card_schema, schema};
 pub use secret::{Credentials, Secret, SecretRef};
+pub use tiles::Tiles;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -87,8 +103,14 @@ pub struct Desk {
 /// How the stages are sized. `0` threads means: choose by the number of cores.
 #[derive(Debug, Clone)]
 pub struct Node {
+    /// What decodes.
+    pub decoder: Decoding,
     /// Decoder threads.
     pub decode_threads: usize,
+    /// What runs the models, in the order in which it is tried.
+    pub providers: Vec<Provider>,
+    /// Where engines that were built for this machine are kept; where absent, in `data_dir`.
+    pub engines: Option<PathBuf>,
     /// Inference sessions, each with one thread.
     pub infer_sessions: usize,
     /// Pictures per batch at most.

@@ -13,7 +13,7 @@ use crate::mistake::{Mistakes, Path, Place, Problem, Report};
 use crate::shapes::{BROKER, DESK, NODE, ROOT};
 use crate::sources::Reader;
 use crate::tables::{Known, Tables};
-use crate::{Broker, Credentials, Desk, Fleet, Node};
+use crate::{Broker, Credentials, Decoding, Desk, Fleet, Node, Provider};
 
 /// Looks up an environment variable.
 type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
@@ -26,6 +26,11 @@ pub(crate) struct Context<'e> {
 }
 
 impl Context<'_> {
+    /// Makes what a file holds part of the configuration's hash.
+    pub fn hash_more(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+    }
+
     /// A path of the configuration: relative to the file that holds it.
     pub fn resolve(&self, place: Place, path: &str) -> PathBuf {
         self.report.file(place).parent().unwrap_or(FilePath::new("")).join(path)
@@ -96,6 +101,7 @@ fn build(root: &Fields, cameras: Vec<Item>, cx: &mut Context<'_>) -> Option<Flee
     let tables = Tables::read(root, cx);
     let broker = broker(root, &tables.credentials, cx);
     let cameras = Cameras::new(&tables, cx).read(cameras);
+    tables.check_class_names(cx);
     let data_dir = root.text("data_dir");
     let data_place = root.item("data_dir").map_or(start, |item| item.place);
     if !cx.report.is_clean() {
@@ -140,7 +146,11 @@ fn node(root: &Fields, cx: &Context<'_>) -> Option<Node> {
     let empty = Fields::empty(&NODE);
     let fields = root.map("node").unwrap_or(&empty);
     let library = fields.item("onnxruntime").and_then(|item| Some(cx.resolve(item.place, item.text()?)));
+    let engines = fields.item("engines").and_then(|item| Some(cx.resolve(item.place, item.text()?)));
     Some(Node {
+        decoder: decoder(&fields.text("decoder")?)?,
+        providers: providers(fields)?,
+        engines,
         decode_threads: fields.whole("decode_threads")? as usize,
         infer_sessions: fields.whole("infer_sessions")? as usize,
         max_batch: fields.whole("max_batch")? as usize,
@@ -148,6 +158,18 @@ fn node(root: &Fields, cx: &Context<'_>) -> Option<Node> {
         onnxruntime: library,
         evidence_max_bytes: fields.whole("evidence_max_bytes")?,
     })
+}
+
+fn decoder(name: &str) -> Option<Decoding> {
+    Decoding::ALL.into_iter().find(|decoding| decoding.name() == name)
+}
+
+fn providers(fields: &Fields) -> Option<Vec<Provider>> {
+    let Some(items) = fields.list("providers") else {
+        return fields.item("providers").is_none().then(|| vec![Provider::Cpu]);
+    };
+    let provider = |item: &Item| Provider::ALL.into_iter().find(|p| Some(p.name()) == item.text());
+    items.iter().map(provider).collect()
 }
 
 /// One configuration out of those of all files.

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use crate::card::HEAD_NAMES;
+use crate::hardware::{DECODING, PROVIDERS};
+use crate::rule_shapes::{SITUATION, WINDOW};
 use crate::shape::{Kind, Shape, default, optional, required};
 
 const fn ms(n: u64) -> Duration {
@@ -37,6 +40,19 @@ pub(crate) static ROOT: Shape = Shape {
         ),
         optional("credentials", Kind::Table(&Kind::Map(&CREDENTIALS)), "Logins, by a name of your choice."),
         optional("models", Kind::Table(&Kind::Path), "Model folders (each holds card.yaml), by model id."),
+        default(
+            "timezone",
+            Kind::Text(64),
+            "Asia/Shanghai",
+            "The clock of `windows`: a name of the IANA time zone database.",
+        ),
+        optional("holidays", Kind::Path, "A text file of public holidays: YYYY-MM-DD and a name per line."),
+        optional(
+            "code_sets",
+            Kind::Table(&Kind::Path),
+            "Files of national numberings, by a name of your choice.",
+        ),
+        optional("code_set", Kind::Name("code set"), "The numbering that events carry; default: none."),
         optional("situations", Kind::Table(&Kind::Map(&SITUATION)), "What can be recognised, by id."),
         optional("classes", Kind::Table(&Kind::Map(&CLASS)), "Classes of cameras: what their cameras share."),
         optional("cameras", Kind::List(&Kind::Map(&CAMERA), 0, 1_000_000), "The cameras."),
@@ -65,7 +81,20 @@ pub(crate) static DESK: Shape = Shape {
 pub(crate) static NODE: Shape = Shape {
     name: "node",
     keys: &[
+        default(
+            "decoder",
+            DECODING,
+            "software",
+            "What decodes pictures. auto: the first of nvcodec, va, v4l2 and software that is there.",
+        ),
         default("decode_threads", Kind::Whole(0, 1_024), "0", "Decoder threads, shared by all cameras."),
+        default(
+            "providers",
+            PROVIDERS,
+            "[cpu]",
+            "What runs the models (ONNX Runtime's execution providers), in the order in which it is tried.",
+        ),
+        optional("engines", Kind::Path, "Folder for what TensorRT builds; default: `engines` in `data_dir`."),
         default("infer_sessions", Kind::Whole(0, 1_024), "0", "Inference sessions, one thread each."),
         default("max_batch", Kind::Whole(1, 256), "16", "Pictures per inference at most."),
         default(
@@ -96,70 +125,6 @@ static CREDENTIALS: Shape = Shape {
             "password",
             Kind::Secret,
             "env:NAME or file:PATH (relative to this file); never the password.",
-        ),
-    ],
-};
-
-static SITUATION: Shape = Shape {
-    name: "situation",
-    keys: &[
-        required("zh", Kind::Text(64), "Chinese name."),
-        required("en", Kind::Text(64), "English name."),
-        optional("code", Kind::Map(&CODE), "Its number in a national numbering."),
-        required("rule", Kind::Map(&RULE), "How it is recognised."),
-    ],
-};
-
-static CODE: Shape = Shape {
-    name: "code",
-    keys: &[
-        required(
-            "set",
-            Kind::Text(64),
-            "Which numbering: the same number means different things in different ones.",
-        ),
-        required("version", Kind::Text(32), "Which edition of it."),
-        required("code", Kind::Text(32), "The number."),
-        required("name", Kind::Text(64), "What the numbering calls it."),
-    ],
-};
-
-static RULE: Shape = Shape {
-    name: "rule",
-    keys: &[
-        required("dwell", Kind::Map(&DWELL), "Things stay where they are, inside a zone, for some time."),
-        default("min_score", Kind::Number(0.0, 1.0), "0.4", "Detections below this score do not count."),
-        default(
-            "update_every",
-            Kind::Duration(ms(1_000), ms(DAY)),
-            "60s",
-            "How often `updated` is sent while the situation lasts.",
-        ),
-        default(
-            "end_after",
-            Kind::Duration(ms(0), ms(DAY)),
-            "10s",
-            "It must have been gone for this long, on clear looks, before `ended`.",
-        ),
-    ],
-};
-
-static DWELL: Shape = Shape {
-    name: "dwell",
-    keys: &[
-        required("classes", Kind::List(&Kind::Text(64), 1, 1_024), "Classes of the model that count."),
-        default("at_least", Kind::Duration(ms(100), ms(7 * DAY)), "3min", "For how long they must stay."),
-        default(
-            "drift",
-            Kind::Number(0.01, 10.0),
-            "0.25",
-            "A thing stays while its middle moves less than this share of its box's diagonal.",
-        ),
-        default(
-            "per",
-            Kind::Word(&["thing", "group"]),
-            "thing",
-            "thing: each thing is a situation of its own. group: things that stand side by side are one.",
         ),
     ],
 };
@@ -202,6 +167,16 @@ static CLASS: Shape = Shape {
     keys: &[
         default("transport", TRANSPORT, "tcp", "How pictures travel: tcp (interleaved in RTSP) or udp."),
         optional("look", Kind::Map(&LOOK), "How often its cameras are looked at."),
+        optional(
+            "gate",
+            crate::gate::KIND,
+            "Whether pictures that show what the last inferred one showed are spared the model. Default: on.",
+        ),
+        optional(
+            "tiles",
+            crate::tiles::KIND,
+            "Whether large pictures are looked at in overlapping tiles, too; native: with the defaults. Default: off.",
+        ),
         optional("model", Kind::Name("model"), "The model that looks; here or at each camera."),
         optional("situations", SITUATIONS, "What is watched for where a camera or zone says nothing else."),
         default("credentials", LOGIN, "none", "Name of a login under `credentials`, or none."),
@@ -223,8 +198,15 @@ static CAMERA: Shape = Shape {
             Kind::List(&Kind::Map(&ZONE), 1, 256),
             "Default: one zone `whole`, the whole picture.",
         ),
+        optional(
+            "ignore",
+            Kind::List(&Kind::Polygon, 0, 256),
+            "Parts of the picture in which nothing counts, such as a screen or a statue.",
+        ),
         optional("transport", TRANSPORT, "Default: its class's."),
         optional("look", Kind::Map(&LOOK), "Default, key by key: its class's."),
+        optional("gate", crate::gate::KIND, "Default, key by key: its class's."),
+        optional("tiles", crate::tiles::KIND, "Default: its class's."),
         optional("model", Kind::Name("model"), "Default: its class's."),
         optional("situations", SITUATIONS, "Default: its class's."),
         optional("credentials", LOGIN, "Default: its class's."),
@@ -255,6 +237,16 @@ static ZONE: Shape = Shape {
             "Its corners in order, as [x, y] shares of the picture: [0, 0] is the top left corner, [1, 1] the bottom right.",
         ),
         optional("situations", SITUATIONS, "Default: its camera's."),
+        optional(
+            "line",
+            Kind::List(&Kind::List(&Kind::Number(0.0, 1.0), 2, 2), 2, 2),
+            "Two points, as [x, y] shares of the picture: what a rule `cross` watches.",
+        ),
+        optional(
+            "permitted",
+            Kind::List(&Kind::Map(&WINDOW), 1, 64),
+            "When nothing counts here, for example the hours of a permitted market.",
+        ),
     ],
 };
 
@@ -267,10 +259,20 @@ pub(crate) static CARD: Shape = Shape {
         required("licence", Kind::Text(200), "SPDX expression."),
         required("source", Kind::Text(2_000), "Where the model comes from."),
         default("file", Kind::Path, "model.onnx", "The model file."),
-        required("sha256", Kind::Sha256, "SHA-256 of the model file, in hexadecimal."),
+        optional("url", Kind::Text(2_000), "Where `huiyan models pull` fetches the model file."),
+        required(
+            "sha256",
+            Kind::WordOr(&["unknown"], &Kind::Sha256),
+            "SHA-256 of the model file, in hexadecimal. unknown: until it is known, the model is not used.",
+        ),
         required("input", Kind::Map(&INPUT), "What the model takes."),
-        required("head", Kind::Word(&["yolox"]), "How its output is read."),
-        optional("classes", Kind::List(&Kind::Text(64), 1, 10_000), "Its classes, in its order."),
+        required("head", Kind::Word(HEAD_NAMES), "How its output is read."),
+        optional("output", Kind::Map(&OUTPUT), "Where this export differs from what is usual for the head."),
+        optional(
+            "classes",
+            Kind::List(&Kind::Text(64), 1, 10_000),
+            "Its classes, in its order; - for an output that means nothing.",
+        ),
         optional("classes_file", Kind::Path, "Instead of `classes`: a text file with one class per line."),
         optional("thresholds", Kind::Map(&THRESHOLDS), "Of the post-processing."),
         default(
@@ -290,7 +292,14 @@ static INPUT: Shape = Shape {
     keys: &[
         required("width", Kind::Whole(32, 8_192), "Pixels per row."),
         required("height", Kind::Whole(32, 8_192), "Rows."),
-        required("channels", Kind::Word(&["rgb", "bgr"]), "Order of the colour planes."),
+        optional("name", Kind::Text(200), "The input that takes the picture, where the file has several."),
+        default(
+            "layout",
+            Kind::Word(&["nchw", "nhwc"]),
+            "nchw",
+            "nchw: one plane per colour. nhwc: the colours of a pixel side by side.",
+        ),
+        required("channels", Kind::Word(&["rgb", "bgr"]), "Order of the colours."),
         default("mean", PER_PLANE, "[0, 0, 0]", "Subtracted from the 8-bit samples, per plane."),
         default("deviation", PER_PLANE, "[1, 1, 1]", "What is left is divided by this, per plane."),
         required(
@@ -299,6 +308,59 @@ static INPUT: Shape = Shape {
             "How a picture is made to fit.",
         ),
         default("pad", Kind::Whole(0, 255), "114", "Fill of a letterbox."),
+        optional(
+            "extra",
+            Kind::Table(&Kind::Word(&["height_width", "width_height", "ones"])),
+            "Inputs beside the picture, and what they are told: the input's size, or 1 and 1.",
+        ),
+    ],
+};
+
+/// Where an export differs from what is usual for its head. Which keys a head takes: `Head::options`.
+pub(crate) static OUTPUT: Shape = Shape {
+    name: "output",
+    keys: &[
+        optional(
+            "names",
+            Kind::List(&Kind::Text(200), 1, 16),
+            "Names of the output tensors, in the order of the head's parts. Default: found by their shapes.",
+        ),
+        optional(
+            "strides",
+            Kind::List(&Kind::Whole(1, 1_024), 1, 8),
+            "Pixels of the input per cell of each grid. Default: 8, 16, 32 (nanodet and picodet: and 64).",
+        ),
+        optional(
+            "reg_max",
+            Kind::Whole(1, 64),
+            "Distances are spread over one bin more than this. Default: 7.",
+        ),
+        optional(
+            "centre",
+            Kind::Number(0.0, 1.0),
+            "Where a cell's point lies: 0 in its corner, 0.5 in its middle. Default: 0.5 for picodet, else 0.",
+        ),
+        optional(
+            "activation",
+            Kind::Word(&["none", "sigmoid", "softmax"]),
+            "What scores still have to go through. Default: sigmoid for detr and rtmdet, softmax for classifier, else none.",
+        ),
+        optional(
+            "boxes",
+            Kind::Word(&["grid", "pixels", "unit"]),
+            "What coordinates are: offsets in a grid, pixels of the input, or shares of it. Default: grid for yolox, unit \
+             for ssd, else pixels.",
+        ),
+        optional(
+            "anchors",
+            Kind::List(&Kind::List(&Kind::Number(0.1, 1e5), 2, 64), 1, 8),
+            "Per stride width, height, width, height, ... of the anchors. Default: those of YOLOv5.",
+        ),
+        optional(
+            "first_class",
+            Kind::Whole(0, 1_000),
+            "Label of the first class. Default: 1 for ssd, else 0.",
+        ),
     ],
 };
 

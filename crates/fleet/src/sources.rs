@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::check::{Fields, Value, check};
 use crate::mistake::{Path, Place, Problem, Report};
+use crate::rule_shapes::CODE_SET;
 use crate::shape::{Kind, Shape};
 use crate::shapes::ROOT;
 use crate::tree;
@@ -108,7 +109,13 @@ pub(crate) fn read_map(
     hash.update(text);
     let tree = tree::parse(text, number, report)?;
     // A `Kind` that borrows `shape` for good, without a static of its own for each shape.
-    let kind: &'static Kind = if std::ptr::eq(shape, &ROOT) { &ROOT_KIND } else { &CARD_KIND };
+    let kind: &'static Kind = if std::ptr::eq(shape, &ROOT) {
+        &ROOT_KIND
+    } else if std::ptr::eq(shape, &CODE_SET) {
+        &CODE_SET_KIND
+    } else {
+        &CARD_KIND
+    };
     match check(&tree, kind, report).value {
         Value::Map(fields) => Some(fields),
         _ => None,
@@ -116,6 +123,7 @@ pub(crate) fn read_map(
 }
 
 static ROOT_KIND: Kind = Kind::Map(&ROOT);
+static CODE_SET_KIND: Kind = Kind::Map(&CODE_SET);
 static CARD_KIND: Kind = Kind::Map(&crate::shapes::CARD);
 
 /// Reads a text file; what is wrong with it goes into the report.

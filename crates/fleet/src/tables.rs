@@ -9,11 +9,15 @@ use flow::{ClassName, ModelId, Polygon, SituationId, ZoneId};
 
 use crate::card;
 use crate::check::{Entry, Fields, Item, Value};
-use crate::load::{Context, situation_id};
+use crate::codes::CodeSets;
+use crate::load::Context;
+use crate::gate::GatePart;
 use crate::look::LookPart;
+use crate::tiles::{self, Tiles};
 use crate::mistake::{Path, Place, Problem, Report, listed, nearest};
+use crate::rules::{self, Clock, ListedClass, ListedClasses};
 use crate::sources::read_bounded;
-use crate::{Code, Credentials, Dwell, Per, Rule, RuleKind, Secret, SecretRef, Situation, Transport, Zone};
+use crate::{Credentials, Rule, Secret, SecretRef, Situation, Transport, Zone};
 
 /// Bytes of a file that holds a password.
 const MAX_SECRET: u64 = 1 << 16;
@@ -83,6 +87,8 @@ pub(crate) struct Class {
     pub name: Arc<str>,
     pub transport: Transport,
     pub look: LookPart,
+    pub gate: GatePart,
+    pub tiles: Option<Arc<Tiles>>,
     pub model: Option<Arc<Model>>,
     pub watch: Option<Watch>,
     pub credentials: Option<Arc<Credentials>>,
@@ -100,7 +106,9 @@ pub(crate) struct Watch {
 impl Watch {
     fn new(rules: Vec<Arc<Rule>>) -> Self {
         let id = ZoneId::new("whole").expect("it keeps to the alphabet of ids");
-        let whole = [Zone { id, polygon: Polygon::whole(), rules: rules.clone() }].into();
+        let whole =
+            [Zone { id, polygon: Polygon::whole(), line: None, permitted: None, rules: rules.clone() }]
+                .into();
         Self { rules, whole }
     }
 }
@@ -112,22 +120,37 @@ pub(crate) struct Tables {
     pub situations: Known<Situation>,
     pub classes: Known<Class>,
     /// Where each situation lists its classes, for messages.
-    listed: BTreeMap<SituationId, Vec<(ClassName, Place)>>,
+    listed: ListedClasses,
+    /// Situations that some camera, zone or class watches for.
+    used: RefCell<HashSet<SituationId>>,
+    /// The site's clock.
+    pub clock: Clock,
     /// Pairs of situation and model that were compared.
     compared: RefCell<HashSet<(SituationId, ModelId)>>,
 }
 
 impl Tables {
     pub fn read(root: &Fields, cx: &mut Context<'_>) -> Self {
-        let mut listed = BTreeMap::new();
+        let mut listed = ListedClasses::new();
+        let clock = Clock::read(root, cx);
+        let codes = CodeSets::read(root, cx);
         let credentials = Known::read("login", "credentials", root, cx, login);
         let models = Known::read("model", "models", root, cx, model);
-        let situations =
-            Known::read("situation", "situations", root, cx, |entry, _, _| situation(entry, &mut listed));
+        let situations = Known::read("situation", "situations", root, cx, |entry, path, cx| {
+            rules::situation(entry, path, &clock, &codes, &mut listed, cx)
+        });
         let classes = Known { what: "class", things: BTreeMap::new() };
         let compared = RefCell::default();
-        let mut tables = Self { credentials, models, situations, classes, listed, compared };
-        tables.check_class_names(cx);
+        let mut tables = Self {
+            credentials,
+            models,
+            situations,
+            classes,
+            listed,
+            used: RefCell::default(),
+            clock,
+            compared,
+        };
         tables.classes =
             Known::read("class", "classes", root, cx, |entry, path, cx| tables.class(entry, path, cx));
         tables
@@ -151,6 +174,8 @@ impl Tables {
             transport: transport(fields).unwrap_or(Transport::Tcp),
             wrong: absent("model", model.is_some()) || absent("situations", watch.is_some()),
             look: look.unwrap_or_default(),
+            gate: GatePart::read(fields.item("gate")),
+            tiles: tiles::read(fields.item("tiles")).flatten().map(Arc::new),
             model,
             watch,
             credentials,
@@ -192,7 +217,10 @@ impl Tables {
                     let problem = Problem::new("is listed twice", "keep one of them");
                     cx.report.add(item.place, &path, item.text(), problem);
                 }
-                Some(situation) => rules.push(situation.rule.clone()),
+                Some(situation) => {
+                    self.used.borrow_mut().insert(situation.id.clone());
+                    rules.push(situation.rule.clone());
+                }
                 None => complete = false,
             }
         }
@@ -212,8 +240,7 @@ impl Tables {
             if !self.compared.borrow_mut().insert((rule.situation.clone(), model.id.clone())) {
                 continue;
             }
-            let RuleKind::Dwell(dwell) = &rule.kind;
-            for class in dwell.classes.iter().filter(|class| !model.classes.contains(class)) {
+            for class in rule.kind.classes().filter(|class| !model.classes.contains(class)) {
                 let able = self.models.present().filter(|m| m.classes.contains(class));
                 let able = listed(able.map(|m| m.id.as_str()));
                 if able == "none" {
@@ -240,24 +267,26 @@ impl Tables {
         }
     }
 
-    /// Classes that no configured model knows.
-    fn check_class_names(&self, cx: &mut Context<'_>) {
+    /// Classes that no configured model knows, of the situations that somebody watches for: a library may hold more.
+    pub fn check_class_names(&self, cx: &mut Context<'_>) {
         // A model whose card is wrong may know them.
         if cx.report.incomplete || self.models.things.values().any(Option::is_none) {
             return;
         }
         let known: HashSet<&ClassName> = self.models.present().flat_map(|model| &model.classes).collect();
-        for (situation, classes) in &self.listed {
-            for (index, (class, place)) in classes.iter().enumerate() {
+        let used = self.used.borrow();
+        for (situation, classes) in self.listed.iter().filter(|(situation, _)| used.contains(*situation)) {
+            for ListedClass { class, place, path } in classes {
                 if known.is_empty() || known.contains(class) {
                     continue;
                 }
                 let names = || known.iter().map(|class| class.as_str());
                 let near = nearest(class.as_str(), names()).map(|near| format!("did you mean {near:?}? "));
+
                 let mut sorted: Vec<&str> = names().collect();
                 sorted.sort_unstable();
                 let expected = format!("{}they know {}", near.unwrap_or_default(), listed(sorted));
-                let path = format!("situations.{situation}.rule.dwell.classes[{index}]");
+                let path = format!("situations.{situation}.rule.{path}");
                 let problem = Problem::new("is known by none of the configured models", expected);
                 cx.report.add_named(*place, path, Some(class.as_str()), problem);
             }
@@ -328,7 +357,7 @@ fn model(entry: &Entry, path: &Path<'_>, cx: &mut Context<'_>) -> Option<Model> 
         return None;
     }
     let incomplete = cx.report.incomplete;
-    let card = card::read(&dir, &mut cx.report, &mut cx.hash);
+    let card = card::read(&dir, card::FileNeed::Pulled, &mut cx.report, &mut cx.hash);
     // A card that cannot be read hides no names: only its own classes are unknown.
     cx.report.incomplete = incomplete;
     let card = card?;
@@ -339,36 +368,4 @@ fn model(entry: &Entry, path: &Path<'_>, cx: &mut Context<'_>) -> Option<Model> 
         return None;
     }
     Some(Model { id: card.id, dir, classes: card.classes })
-}
-
-fn situation(
-    entry: &Entry,
-    listed: &mut BTreeMap<SituationId, Vec<(ClassName, Place)>>,
-) -> Option<Situation> {
-    let Value::Map(fields) = &entry.item.value else { return None };
-    let id = situation_id(&entry.name)?;
-    let rule = fields.map("rule")?;
-    let dwell = rule.map("dwell")?;
-    let classes = dwell.list("classes")?.iter().map(|item| Some((ClassName::new(item.text()?), item.place)));
-    let classes: Vec<_> = classes.collect::<Option<_>>()?;
-    listed.insert(id.clone(), classes.clone());
-    let kind = RuleKind::Dwell(Dwell {
-        classes: classes.iter().map(|(class, _)| class.clone()).collect(),
-        at_least: dwell.duration("at_least")?,
-        drift: dwell.number("drift")? as f32,
-        per: if dwell.text("per")?.as_ref() == "group" { Per::Group } else { Per::Thing },
-    });
-    let rule = Rule {
-        situation: id.clone(),
-        kind,
-        min_score: rule.number("min_score")? as f32,
-        update_every: rule.duration("update_every")?,
-        end_after: rule.duration("end_after")?,
-    };
-    let text = |fields: &Fields, key| fields.text(key).map(Arc::<str>::from);
-    let code = fields.map("code").and_then(|code| {
-        let (set, version) = (text(code, "set")?, text(code, "version")?);
-        Some(Code { set, version, code: text(code, "code")?, name: text(code, "name")? })
-    });
-    Some(Situation { id, zh: text(fields, "zh")?, en: text(fields, "en")?, code, rule: Arc::new(rule) })
 }

@@ -20,7 +20,7 @@ situations:
   vending: {zh: 游商, en: vending, rule: {dwell: {classes: [tricycle]}, min_score: 40}}
 classes:
   community: {model: street-demo, situations: [vending], look: {}, look: {}}
-  eagle_eye: {model: street-demos, situations: [vending], look: {at_most_every: 1min}}
+  eagle_eye: {model: street-demos, situations: [parking], look: {at_most_every: 1min}}
 cameras:
   - {id: a, class: community, url: \"rtsp://admin:hunter2@192.0.2.1/1\"}
   - {id: b, class: comunity, url: rtsp://192.0.2.2/1}

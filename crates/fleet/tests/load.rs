@@ -72,7 +72,7 @@ cameras:
     };
     assert_eq!(situations(0), ["vending", "parking"]);
     assert_eq!(situations(1), ["parking"]);
-    let RuleKind::Dwell(dwell) = &c.zones[0].rules[0].kind;
+    let RuleKind::Dwell(dwell) = &c.zones[0].rules[0].kind else { panic!("{:?}", c.zones[0].rules[0]) };
     assert_eq!((dwell.at_least, dwell.drift), (Duration::from_secs(180), 0.25));
     assert_eq!(c.zones[0].rules[0].min_score, 0.6);
 }

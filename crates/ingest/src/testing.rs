@@ -20,6 +20,9 @@ pub(crate) fn camera(id: &str, url: &str) -> Camera {
         look: look(Sampling::Keyframes, Duration::ZERO),
         model: ModelId::new("m").unwrap(),
         zones: Arc::new([]),
+        ignore: Arc::new([]),
+        gate: None,
+        tiles: None,
     }
 }
 

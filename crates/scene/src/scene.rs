@@ -181,9 +181,7 @@ fn side_by_side(a: &NormBox, b: &NormBox) -> bool {
 }
 
 fn dwell(rule: &Rule) -> &Dwell {
-    match &rule.kind {
-        RuleKind::Dwell(dwell) => dwell,
-    }
+    rule.kind.things().expect("only rules about things get here")
 }
 
 #[cfg(test)]
@@ -200,17 +198,16 @@ mod tests {
 
     /// A camera with one zone, its right half, in which a car may stand for 10 s.
     fn camera() -> Camera {
+        let kind = RuleKind::Dwell(Dwell {
+            classes: vec![ClassName::new("car")],
+            at_least: Duration::from_secs(10),
+            drift: 0.25,
+            per: Per::Thing,
+        });
         let rule = Rule {
-            situation: SituationId::new("illegal_parking").unwrap(),
-            kind: RuleKind::Dwell(Dwell {
-                classes: vec![ClassName::new("car")],
-                at_least: Duration::from_secs(10),
-                drift: 0.25,
-                per: Per::Thing,
-            }),
-            min_score: 0.4,
             update_every: Duration::from_secs(20),
             end_after: Duration::from_secs(4),
+            ..Rule::new(SituationId::new("illegal_parking").unwrap(), kind)
         };
         let corner = |x, y| NormPoint { x, y };
         let right = vec![corner(0.5, 0.0), corner(1.0, 0.0), corner(1.0, 1.0), corner(0.5, 1.0)];
@@ -234,7 +231,10 @@ mod tests {
                 id: ZoneId::new("right").unwrap(),
                 polygon: Polygon::new(right).unwrap(),
                 rules: vec![Arc::new(rule)],
+                line: None,
+                permitted: None,
             }]),
+            ignore: Arc::new([]),
         }
     }
 
@@ -378,7 +378,7 @@ mod tests {
         let mut camera = camera();
         let zone = &camera.zones[0];
         let mut rule = (*zone.rules[0]).clone();
-        let RuleKind::Dwell(dwell) = &mut rule.kind;
+        let RuleKind::Dwell(dwell) = &mut rule.kind else { panic!("a dwell rule") };
         dwell.per = Per::Group;
         camera.zones = Arc::new([Zone { rules: vec![Arc::new(rule)], ..zone.clone() }]);
         let mut scene = Scene::new(&camera);

@@ -110,6 +110,9 @@ impl Cameras {
                 },
                 model: ModelId::new("none")?,
                 zones: Arc::new([]),
+                ignore: Arc::new([]),
+                gate: None,
+                tiles: None,
             }))
         };
         self.urls().into_iter().enumerate().map(camera).collect()

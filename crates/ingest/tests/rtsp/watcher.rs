@@ -26,6 +26,9 @@ pub fn camera(id: &str, port: u16, path: &str) -> Camera {
         },
         model: ModelId::new("m").unwrap(),
         zones: Arc::new([]),
+        ignore: Arc::new([]),
+        gate: None,
+        tiles: None,
     }
 }
 

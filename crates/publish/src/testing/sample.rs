@@ -103,6 +103,9 @@ pub fn camera() -> fleet::Camera {
         },
         model: ModelId::new("street-demo").unwrap(),
         zones: Arc::new([]),
+        ignore: Arc::new([]),
+        gate: None,
+        tiles: None,
     }
 }
 
@@ -125,11 +128,10 @@ pub fn situation() -> fleet::Situation {
             name: "机动车乱停放".into(),
         }),
         rule: Arc::new(fleet::Rule {
-            situation: id.clone(),
-            kind: fleet::RuleKind::Dwell(dwell),
             min_score: 0.3,
             update_every: Duration::from_secs(30),
             end_after: Duration::from_secs(20),
+            ..fleet::Rule::new(id.clone(), fleet::RuleKind::Dwell(dwell))
         }),
         id,
     }
