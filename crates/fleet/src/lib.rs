@@ -26,6 +26,7 @@ mod schema;
 mod secret;
 mod shape;
 mod shapes;
+mod single;
 mod sources;
 mod tables;
 mod tiles;
@@ -46,6 +47,7 @@ pub use rule::{
 };
 pub use schema::{card_schema, schema};
 pub use secret::{Credentials, Secret, SecretRef};
+pub use single::camera_url;
 pub use tiles::Tiles;
 
 use std::collections::BTreeMap;

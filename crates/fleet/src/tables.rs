@@ -10,13 +10,13 @@ use flow::{ClassName, ModelId, Polygon, SituationId, ZoneId};
 use crate::card;
 use crate::check::{Entry, Fields, Item, Value};
 use crate::codes::CodeSets;
-use crate::load::Context;
 use crate::gate::GatePart;
+use crate::load::Context;
 use crate::look::LookPart;
-use crate::tiles::{self, Tiles};
 use crate::mistake::{Path, Place, Problem, Report, listed, nearest};
 use crate::rules::{self, Clock, ListedClass, ListedClasses};
 use crate::sources::read_bounded;
+use crate::tiles::{self, Tiles};
 use crate::{Credentials, Rule, Secret, SecretRef, Situation, Transport, Zone};
 
 /// Bytes of a file that holds a password.
@@ -314,7 +314,7 @@ fn login(entry: &Entry, path: &Path<'_>, cx: &mut Context<'_>) -> Option<Credent
     let part = |key, cx: &mut Context<'_>| {
         let item = fields.item(key)?;
         let text = item.text()?;
-        let resolved = secret_ref(text, item, cx).map_or(Ok(text.to_owned()), |at| resolve(&at, cx));
+        let resolved = secret_ref(text, item, cx).map_or(Ok(text.to_owned()), |at| resolve(&at, cx.env));
         resolved.map_err(|problem| cx.report.add(item.place, &path.key(key), Some(text), problem)).ok()
     };
     let (user, password) = (part("user", cx), part("password", cx));
@@ -329,9 +329,10 @@ fn secret_ref(text: &str, item: &Item, cx: &Context<'_>) -> Option<SecretRef> {
     }
 }
 
-fn resolve(at: &SecretRef, cx: &Context<'_>) -> Result<String, Problem> {
+/// The secret itself.
+pub(crate) fn resolve(at: &SecretRef, env: &dyn Fn(&str) -> Option<String>) -> Result<String, Problem> {
     match at {
-        SecretRef::Env(name) => match (cx.env)(name) {
+        SecretRef::Env(name) => match env(name) {
             Some(text) if !text.is_empty() => Ok(text),
             Some(_) => Err(Problem::new("is empty", format!("set the environment variable {name}"))),
             None => Err(Problem::new("is not set", format!("set the environment variable {name}"))),
