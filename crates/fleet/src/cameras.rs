@@ -6,12 +6,12 @@ use std::sync::Arc;
 use flow::{CameraId, NormPoint, Polygon, ZoneId};
 
 use crate::check::{Fields, Item, Value};
-use crate::load::Context;
 use crate::gate::GatePart;
+use crate::load::Context;
 use crate::look::LookPart;
 use crate::mistake::{Path, Place, Problem};
-use crate::tiles;
 use crate::tables::{Class, Model, Tables, Watch, transport};
+use crate::tiles;
 use crate::{Camera, Location, Look, Rule, RuleKind, Zone};
 
 /// Reads cameras; remembers the ids and the texts that many of them share.
@@ -69,7 +69,8 @@ impl<'t, 'c, 'e> Cameras<'t, 'c, 'e> {
             transport: transport(fields).unwrap_or(class.transport),
             look: look?,
             gate: GatePart::read(fields.item("gate")).or(class.gate).filled(),
-            tiles: tiles::read(fields.item("tiles")).map_or_else(|| class.tiles.clone(), |own| own.map(Arc::new)),
+            tiles: tiles::read(fields.item("tiles"))
+                .map_or_else(|| class.tiles.clone(), |own| own.map(Arc::new)),
             model: model.id.clone(),
             zones,
             ignore: self.ignore(fields),

@@ -8,7 +8,8 @@
 //! - [`Scene`] holds the rules against the tracks and carries each situation through `began → updated → ended`.
 //!
 //! `ended` needs positive evidence: looks on which the place was in view and the thing was not there. A lost
-//! stream, or a bus that stands in front, ends nothing.
+//! stream, or a bus that stands in front, ends nothing. Neither does a look that only repeats the one before because
+//! the picture has not changed: it carries on what was seen, and every event is of a picture that the model saw.
 
 mod scene;
 mod situation;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use fleet::{Camera, Dwell, Per, Rule, RuleKind, Zone};
-use flow::{CameraId, Detections, Event, NormBox, NormPoint, SituationKey};
+use fleet::{Camera, Dwell, Per, Rule, Zone};
+use flow::{Basis, CameraId, Detections, Event, NormBox, NormPoint, SituationKey};
 
 use crate::situation::Situation;
 use crate::tracker::{Need, Presence, Track, Tracker};
@@ -16,15 +16,17 @@ const MIN_SEEN_SHARE: f32 = 0.5;
 const MIN_HITS: u32 = 2;
 
 /// The state of one camera.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Scene {
     camera: CameraId,
     tracker: Tracker,
     watches: Vec<Watch>,
+    /// An unchanged look would have made an event of it.
+    wants_look: bool,
 }
 
 /// One rule in one zone, with what it has found.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Watch {
     zone: Arc<[Zone]>,
     zone_index: usize,
@@ -54,14 +56,42 @@ impl Scene {
             camera: camera.id.clone(),
             tracker: Tracker::new(max_gap, drift, start_score),
             watches: watches.collect(),
+            wants_look: false,
         }
     }
 
     /// Takes one look of this camera and says what it means: events in the order in which they should be sent.
     /// Looks that are not later than the one before are ignored.
+    ///
+    /// An unchanged look ([`Basis::Unchanged`]) carries on what was seen, but makes no event: whatever begins, goes on or
+    /// ends was seen by the model in the very picture that is its evidence. Where an unchanged look would have made one,
+    /// it is not taken, and [`wants_look`](Self::wants_look) says that the model should look.
     pub fn look(&mut self, look: &Detections) -> Vec<Event> {
         debug_assert_eq!(look.frame.camera, self.camera, "a look of another camera");
-        if !self.tracker.look(&look.list, look.captured) {
+        if look.basis == Basis::Inferred {
+            self.wants_look = false;
+            return self.take(look);
+        }
+        let mut after = self.clone();
+        if after.take(look).is_empty() {
+            *self = after;
+        } else {
+            self.wants_look = true;
+        }
+        Vec::new()
+    }
+
+    /// Whether the model should look at the next picture, even if that shows nothing new: something is due.
+    pub fn wants_look(&self) -> bool {
+        self.wants_look
+    }
+
+    fn take(&mut self, look: &Detections) -> Vec<Event> {
+        let taken = match look.basis {
+            Basis::Inferred => self.tracker.look(&look.list, look.captured),
+            Basis::Unchanged => self.tracker.carry(&look.list, look.captured),
+        };
+        if !taken {
             return Vec::new();
         }
         let tracks = self.tracker.tracks();
@@ -190,7 +220,7 @@ mod tests {
 
     use fleet::{Look, Sampling, Transport};
     use flow::{
-        Basis, ClassName, Detection, FrameId, ModelId, NormBox, Phase, Polygon, Score, SessionId,
+        ClassName, Detection, FrameId, ModelId, NormBox, Phase, Polygon, Score, SessionId,
         SituationId, Timestamp, ZoneId,
     };
 
@@ -235,6 +265,8 @@ mod tests {
                 permitted: None,
             }]),
             ignore: Arc::new([]),
+            gate: None,
+            tiles: None,
         }
     }
 
@@ -391,6 +423,67 @@ mod tests {
         let ended = Phase::Ended { at: at(50) };
         assert_eq!(story, [(10, Phase::Began, 1), (30, Phase::Updated, 1), (54, ended, 1)]);
         assert_eq!(events[1].1.last_seen, at(30));
+    }
+
+    /// The same list again, without a look of the model.
+    fn unchanged(second: i64, session: SessionId, list: Vec<Detection>) -> Detections {
+        Detections { basis: Basis::Unchanged, ..look(second, session, list) }
+    }
+
+    #[test]
+    fn unchanged_looks_carry_on_and_an_inferred_one_decides() {
+        let (mut scene, session) = (Scene::new(&camera()), SessionId::next());
+        let parked = || vec![thing("car", 0.6)];
+        let mut story = Vec::new();
+        // The model looks when the car comes, when it has gone, and when the scene wants it; else the gate answers.
+        for second in (0..80).step_by(2) {
+            let list = if (6..50).contains(&second) { parked() } else { vec![] };
+            let news = [0, 6, 8, 50, 52].contains(&second) || scene.wants_look();
+            let now = if news { look(second, session, list) } else { unchanged(second, session, list) };
+            let events = scene.look(&now);
+            assert!(news || events.is_empty(), "an event of an unchanged look");
+            story.extend(events.into_iter().map(|e| (second, e.phase, e.first_seen, e.last_seen)));
+        }
+        // One look later than with the model at every picture: 16, 36 and 54.
+        assert_eq!(
+            story,
+            [
+                (18, Phase::Began, at(6), at(18)),
+                (40, Phase::Updated, at(6), at(40)),
+                (56, Phase::Ended { at: at(50) }, at(6), at(48)),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_only_the_gate_repeated_is_no_evidence() {
+        // Seen once, repeated for a minute; when the model looks again it is not there.
+        let (mut scene, session) = (Scene::new(&camera()), SessionId::next());
+        let mut events = scene.look(&look(0, session, vec![thing("car", 0.6)]));
+        for second in (2..60).step_by(2) {
+            events.extend(scene.look(&unchanged(second, session, vec![thing("car", 0.6)])));
+        }
+        assert!(scene.wants_look() || scene.tracker.tracks()[0].hits() == 1);
+        for second in (60..80).step_by(2) {
+            events.extend(scene.look(&look(second, session, vec![])));
+        }
+        assert_eq!(events, []);
+    }
+
+    #[test]
+    fn a_clear_picture_that_stays_the_same_ends_nothing_before_the_model_has_looked_again() {
+        let (mut scene, session) = (Scene::new(&camera()), SessionId::next());
+        assert_eq!(run(&mut scene, 0..14, |_| vec![thing("car", 0.6)]).len(), 1);
+        // Missed once, perhaps by mistake; then the gate repeats that.
+        assert_eq!(scene.look(&look(14, session, vec![])), []);
+        for second in (16..40).step_by(2) {
+            assert_eq!(scene.look(&unchanged(second, session, vec![])), []);
+        }
+        assert!(scene.wants_look());
+        // It was one: the car is there.
+        let events = scene.look(&look(40, session, vec![thing("car", 0.6)]));
+        assert!(events.iter().all(|e| e.phase == Phase::Updated), "{events:?}");
+        assert_eq!((scene.open(), scene.wants_look()), (1, false));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use flow::{Detections, Event, EventId, EventObject, Phase, Score, SituationKey, 
 use crate::tracker::{Presence, Track};
 
 /// A situation that has begun and not ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Situation {
     id: EventId,
     key: SituationKey,

@@ -172,7 +172,7 @@ fn stays(stood: &NormBox, now: &NormBox, drift: f32) -> bool {
 }
 
 /// Follows the things in front of one camera.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tracker {
     tracks: Vec<Track>,
     next_id: u64,
@@ -220,6 +220,23 @@ impl Tracker {
         }
         for detection in free.into_iter().filter(|d| d.score.get() >= start) {
             self.start(detection, now);
+        }
+        true
+    }
+
+    /// Takes a look that only repeats what the last one saw, since the picture has not changed. Time goes on, and what
+    /// is repeated was last seen now; but nothing new is learned: no thing appears, is missed or moves, and what is
+    /// repeated counts neither as a look nor as a hit. `false`: not later than the look before, and ignored.
+    pub fn carry(&mut self, detections: &[Detection], now: Timestamp) -> bool {
+        if self.last_look.is_some_and(|last| now <= last) {
+            return false;
+        }
+        self.bridge_gap(now);
+        self.last_look = Some(now);
+        for track in self.tracks.iter_mut().filter(|track| track.presence == Presence::Seen) {
+            if detections.iter().any(|d| d.class == track.class && d.bbox == track.bbox) {
+                track.last_seen = now;
+            }
         }
         true
     }

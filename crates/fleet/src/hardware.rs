@@ -1,0 +1,67 @@
+//! What of a node's hardware does the work.
+
+use crate::shape::Kind;
+
+/// What runs a model (ONNX Runtime's execution providers). What one cannot do, the next does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Provider {
+    /// Any processor.
+    Cpu,
+    /// NVIDIA, through CUDA and cuDNN.
+    Cuda,
+    /// NVIDIA, through TensorRT: engines are built at the first start and kept.
+    TensorRt,
+    /// Intel processors and graphics.
+    OpenVino,
+}
+
+impl Provider {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Cpu, Self::Cuda, Self::TensorRt, Self::OpenVino];
+
+    /// The name in YAML.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::TensorRt => "tensorrt",
+            Self::OpenVino => "openvino",
+        }
+    }
+}
+
+/// What decodes pictures.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Decoding {
+    /// The first of nvcodec, va, v4l2 and software that is there for both codecs.
+    #[default]
+    Auto,
+    /// libavcodec on the processor.
+    Software,
+    /// NVIDIA's NVDEC.
+    NvCodec,
+    /// VA-API: Intel and AMD graphics.
+    Va,
+    /// Stateless decoders of the Linux kernel: many ARM boards.
+    V4l2,
+}
+
+impl Decoding {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Auto, Self::Software, Self::NvCodec, Self::Va, Self::V4l2];
+
+    /// The name in YAML.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Software => "software",
+            Self::NvCodec => "nvcodec",
+            Self::Va => "va",
+            Self::V4l2 => "v4l2",
+        }
+    }
+}
+
+pub(crate) const PROVIDERS: Kind =
+    Kind::List(&Kind::Word(&["cpu", "cuda", "tensorrt", "openvino"]), 1, Provider::ALL.len());
+pub(crate) const DECODING: Kind = Kind::Word(&["auto", "software", "nvcodec", "va", "v4l2"]);
