@@ -72,6 +72,26 @@ pub struct Look {
     pub at_most_every: Duration,
     /// A camera whose looks are further apart is not being watched; its health says so.
     pub at_least_every: Duration,
+    /// Who is looked at less often when not all can be.
+    pub priority: Priority,
+}
+
+/// Whose looks are left out first when the node cannot take all of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Last.
+    High,
+    /// Before `high`.
+    #[default]
+    Normal,
+    /// First.
+    Low,
+}
+
+impl Priority {
+    /// All of them, the most important first.
+    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
 }
 
 /// Which pictures go to the decoder.

@@ -169,6 +169,7 @@ fn the_example_loads_and_its_defaults_can_be_left_out() {
         "      sampling: keyframes\n",
         "      at_most_every: 1s\n",
         "      at_least_every: 10s\n",
+        "      priority: normal\n",
         "    credentials: none\n",
         "      crs: wgs84\n",
     ];

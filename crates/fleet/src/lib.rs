@@ -34,7 +34,7 @@ mod tree;
 mod units;
 
 pub use calendar::Calendar;
-pub use camera::{Camera, Location, Look, Sampling, Transport, Zone};
+pub use camera::{Camera, Location, Look, Priority, Sampling, Transport, Zone};
 pub use card::{
     Activation, Boxes, Channels, Extra, Head, Layout, ModelCard, NO_CLASS, Output, Range, Resize, Thresholds,
 };

@@ -6,7 +6,7 @@ use crate::check::{Fields, Value};
 use crate::mistake::{Path, Place, Problem, Report};
 use crate::shapes::LOOK;
 use crate::units::show_duration;
-use crate::{Look, Sampling};
+use crate::{Look, Priority, Sampling};
 
 /// What one place says about it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -14,6 +14,7 @@ pub(crate) struct LookPart {
     sampling: Option<Sampling>,
     at_most_every: Option<Duration>,
     at_least_every: Option<Duration>,
+    priority: Option<Priority>,
 }
 
 impl LookPart {
@@ -34,6 +35,10 @@ impl LookPart {
             sampling,
             at_most_every: written("at_most_every")?,
             at_least_every: written("at_least_every")?,
+            priority: match fields.item("priority") {
+                None => None,
+                Some(item) => Some(priority(item.text()?)),
+            },
         })
     }
 
@@ -43,6 +48,7 @@ impl LookPart {
             sampling: self.sampling.or(class.sampling),
             at_most_every: self.at_most_every.or(class.at_most_every),
             at_least_every: self.at_least_every.or(class.at_least_every),
+            priority: self.priority.or(class.priority),
         }
     }
 
@@ -88,7 +94,17 @@ impl LookPart {
             Some(written) => written,
             None => defaults.duration("at_least_every")?,
         };
-        Some(Look { sampling, at_most_every, at_least_every })
+        let priority = self.priority.unwrap_or_default();
+        Some(Look { sampling, at_most_every, at_least_every, priority })
+    }
+}
+
+/// One of the words that the key takes.
+fn priority(word: &str) -> Priority {
+    match word {
+        "high" => Priority::High,
+        "low" => Priority::Low,
+        _ => Priority::Normal,
     }
 }
 

@@ -150,6 +150,12 @@ pub(crate) static LOOK: Shape = Shape {
             "10s",
             "A camera whose looks are further apart is reported as not watched.",
         ),
+        default(
+            "priority",
+            Kind::Word(&["high", "normal", "low"]),
+            "normal",
+            "When the node cannot take all looks: low loses first, down to one in about a minute, then normal, then high.",
+        ),
     ],
 };
 

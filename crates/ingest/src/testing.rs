@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet::{Camera, Look, Sampling, Transport};
+use fleet::{Camera, Look, Priority, Sampling, Transport};
 use flow::{CameraId, ModelId};
 
 pub(crate) fn camera(id: &str, url: &str) -> Camera {
@@ -27,5 +27,5 @@ pub(crate) fn camera(id: &str, url: &str) -> Camera {
 }
 
 pub(crate) fn look(sampling: Sampling, at_most_every: Duration) -> Look {
-    Look { sampling, at_most_every, at_least_every: Duration::from_secs(60) }
+    Look { sampling, at_most_every, at_least_every: Duration::from_secs(60), priority: Priority::Normal }
 }

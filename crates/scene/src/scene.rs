@@ -255,6 +255,7 @@ mod tests {
                 sampling: Sampling::Keyframes,
                 at_most_every: Duration::from_secs(1),
                 at_least_every: Duration::from_secs(10),
+                priority: fleet::Priority::Normal,
             },
             model: ModelId::new("m").unwrap(),
             zones: Arc::new([Zone {

@@ -107,6 +107,7 @@ impl Cameras {
                     sampling: Sampling::Keyframes,
                     at_most_every: Duration::ZERO,
                     at_least_every: Duration::from_secs(60),
+                    priority: fleet::Priority::Normal,
                 },
                 model: ModelId::new("none")?,
                 zones: Arc::new([]),

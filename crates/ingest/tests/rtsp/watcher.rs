@@ -23,6 +23,7 @@ pub fn camera(id: &str, port: u16, path: &str) -> Camera {
             sampling: Sampling::Keyframes,
             at_most_every: Duration::ZERO,
             at_least_every: Duration::from_secs(60),
+            priority: fleet::Priority::Normal,
         },
         model: ModelId::new("m").unwrap(),
         zones: Arc::new([]),

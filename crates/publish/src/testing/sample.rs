@@ -100,6 +100,7 @@ pub fn camera() -> fleet::Camera {
             sampling: fleet::Sampling::Keyframes,
             at_most_every: Duration::from_secs(1),
             at_least_every: Duration::from_secs(10),
+            priority: fleet::Priority::Normal,
         },
         model: ModelId::new("street-demo").unwrap(),
         zones: Arc::new([]),
