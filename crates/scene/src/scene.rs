@@ -218,10 +218,10 @@ fn dwell(rule: &Rule) -> &Dwell {
 mod tests {
     use std::time::Duration;
 
-    use fleet::{Look, Sampling, Transport};
+    use fleet::{Look, RuleKind, Sampling, Transport};
     use flow::{
-        ClassName, Detection, FrameId, ModelId, NormBox, Phase, Polygon, Score, SessionId,
-        SituationId, Timestamp, ZoneId,
+        ClassName, Detection, FrameId, ModelId, NormBox, Phase, Polygon, Score, SessionId, SituationId,
+        Timestamp, ZoneId,
     };
 
     use super::*;
