@@ -2,18 +2,9 @@
 
 use std::fmt;
 
-use fleet::{Head, ModelCard};
+use fleet::{Layout, ModelCard};
 
-use crate::heads::yolox;
-
-/// An input or output of the file.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Tensor {
-    /// The type of its elements, as ONNX Runtime's binding names it: `f32`, `u8`, …; `None` for what is no tensor.
-    pub element: Option<String>,
-    /// Its dimensions; -1 for one that may be anything.
-    pub shape: Vec<i64>,
-}
+use crate::heads::{Reader, Tensor, dimensions};
 
 /// One point in which a card and its file differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,14 +23,8 @@ impl fmt::Display for Disagreement {
     }
 }
 
-fn differ(key: &'static str, card: impl fmt::Display, file: impl fmt::Display) -> Disagreement {
+pub(crate) fn differ(key: &'static str, card: impl fmt::Display, file: impl fmt::Display) -> Disagreement {
     Disagreement { key, card: card.to_string(), file: file.to_string() }
-}
-
-/// `1x3x416x416`, with `?` for what may be anything.
-pub(crate) fn dimensions(shape: &[i64]) -> String {
-    let text: Vec<_> = shape.iter().map(|&d| if d < 0 { "?".to_owned() } else { d.to_string() }).collect();
-    text.join("x")
 }
 
 /// Whether a dimension of the file allows the value.
@@ -47,36 +32,126 @@ fn allows(dimension: i64, value: u64) -> bool {
     dimension < 0 || u64::try_from(dimension) == Ok(value)
 }
 
-/// Everything in which the card and the file differ; empty when they agree.
-pub(crate) fn differences(card: &ModelCard, inputs: &[Tensor], outputs: &[Tensor]) -> Vec<Disagreement> {
-    let mut list = Vec::new();
-    input(card, inputs, &mut list);
-    output(card, outputs, &mut list);
-    list
+/// A file's tensors as the card describes them: which input takes what, and how the outputs are read.
+#[derive(Debug)]
+pub(crate) struct Agreed {
+    /// The input that takes the picture.
+    pub picture: Picture,
+    /// For each further input of the card its index among the file's inputs, and whether it takes whole numbers.
+    pub extra: Vec<(usize, bool)>,
+    /// Reads the outputs.
+    pub reader: Reader,
 }
 
-/// What a card and the shape of a first f32 output disagree in.
-pub(crate) fn output_differences(card: &ModelCard, shape: &[i64]) -> Vec<Disagreement> {
-    let mut list = Vec::new();
-    output(card, &[Tensor { element: Some("f32".into()), shape: shape.to_vec() }], &mut list);
-    list
+/// The input that takes the picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Picture {
+    /// Its index among the file's inputs.
+    pub index: usize,
+    /// It takes bytes.
+    pub bytes: bool,
 }
 
-fn input(card: &ModelCard, inputs: &[Tensor], list: &mut Vec<Disagreement>) {
-    let [tensor] = inputs else {
-        list.push(differ("input", "one picture tensor", format_args!("has {} inputs", inputs.len())));
-        return;
-    };
-    if tensor.element.as_deref() != Some("f32") {
-        list.push(differ("input", "f32 samples", format_args!("takes {}", element(tensor))));
-        return;
+/// Compares the card with the file's inputs and outputs, or says everything in which they differ.
+pub(crate) fn agree(
+    card: &ModelCard,
+    inputs: &[Tensor],
+    outputs: &[Tensor],
+) -> Result<Agreed, Vec<Disagreement>> {
+    let mut list = Vec::new();
+    let extra = extra(card, inputs, &mut list);
+    let picture = picture(card, inputs, &mut list);
+    match Reader::new(card, outputs) {
+        Ok(reader) if list.is_empty() => {
+            // Nothing to say means that it was found.
+            picture.map(|picture| Agreed { picture, extra, reader }).ok_or(list)
+        }
+        Ok(_) => Err(list),
+        Err(wrong) => {
+            list.extend(wrong);
+            Err(list)
+        }
     }
-    let &[batch, planes, height, width] = &*tensor.shape else {
-        list.push(differ("input", "batch x 3 x height x width", takes(&tensor.shape)));
+}
+
+/// The inputs beside the picture.
+fn extra(card: &ModelCard, inputs: &[Tensor], list: &mut Vec<Disagreement>) -> Vec<(usize, bool)> {
+    let mut found = Vec::new();
+    for (name, _) in &card.extra {
+        let Some(index) = inputs.iter().position(|input| input.name == *name) else {
+            list.push(differ("input.extra", name, format_args!("has {}", names(inputs))));
+            continue;
+        };
+        let input = &inputs[index];
+        let wanted = format_args!("{name}, two numbers per picture");
+        match (input.element.as_deref(), &*input.shape) {
+            (Some(element @ ("f32" | "i64")), [_, -1 | 2]) => found.push((index, element == "i64")),
+            (Some("f32" | "i64"), shape) => list.push(differ("input.extra", wanted, takes(shape))),
+            _ => list.push(differ("input.extra", wanted, format_args!("takes {}", input.element()))),
+        }
+    }
+    found
+}
+
+fn names(tensors: &[Tensor]) -> String {
+    tensors.iter().map(|tensor| tensor.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn picture(card: &ModelCard, inputs: &[Tensor], list: &mut Vec<Disagreement>) -> Option<Picture> {
+    let free: Vec<_> = (0..inputs.len())
+        .filter(|index| card.extra.iter().all(|(name, _)| *name != inputs[*index].name))
+        .collect();
+    let index = match (&card.input_name, &*free) {
+        (Some(name), _) => {
+            let Some(index) = inputs.iter().position(|input| input.name == *name) else {
+                list.push(differ("input.name", name, format_args!("has {}", names(inputs))));
+                return None;
+            };
+            if let Some(other) = free.iter().find(|other| **other != index) {
+                let name = &inputs[*other].name;
+                list.push(differ("input.extra", format_args!("nothing of {name}"), format_args!("needs {name}")));
+            }
+            index
+        }
+        (None, [index]) => *index,
+        (None, _) => {
+            let has = format_args!("has {} inputs: {}", inputs.len(), names(inputs));
+            list.push(differ("input", "one picture tensor", has));
+            return None;
+        }
+    };
+    let tensor = &inputs[index];
+    let bytes = match tensor.element.as_deref() {
+        Some("f32") => false,
+        Some("u8") => true,
+        _ => {
+            list.push(differ("input", "f32 samples", format_args!("takes {}", tensor.element())));
+            return None;
+        }
+    };
+    if bytes && (card.range.mean != [0.0; 3] || card.range.deviation != [1.0; 3]) {
+        list.push(differ("input.mean", "another range than 0 to 255", "takes bytes"));
+    }
+    sides(card, tensor, list);
+    Some(Picture { index, bytes })
+}
+
+fn sides(card: &ModelCard, tensor: &Tensor, list: &mut Vec<Disagreement>) {
+    let (form, order) = match card.layout {
+        Layout::Nchw => ("batch x 3 x height x width", [1, 2, 3]),
+        Layout::Nhwc => ("batch x height x width x 3", [3, 1, 2]),
+    };
+    let &[batch, ..] = &*tensor.shape else {
+        list.push(differ("input", form, takes(&tensor.shape)));
         return;
     };
-    if !allows(planes, 3) {
-        list.push(differ("input", "3 colour planes (batch x 3 x height x width)", takes(&tensor.shape)));
+    let [Some(planes), Some(height), Some(width)] = order.map(|i| tensor.shape.get(i).copied()) else {
+        list.push(differ("input", form, takes(&tensor.shape)));
+        return;
+    };
+    if tensor.shape.len() != 4 || !allows(planes, 3) {
+        let card = format!("3 colour planes ({form})");
+        list.push(differ("input", card, takes(&tensor.shape)));
         return;
     }
     if !allows(width, card.width.into()) {
@@ -88,7 +163,7 @@ fn input(card: &ModelCard, inputs: &[Tensor], list: &mut Vec<Disagreement>) {
     // A file that takes any number would run a card of one, but the card is what people plan with.
     match (card.batch, u64::try_from(batch)) {
         (None, Ok(fixed)) => {
-            list.push(differ("batch", "any number of pictures", format_args!("takes {fixed}")))
+            list.push(differ("batch", "any number of pictures", format_args!("takes {fixed}")));
         }
         (Some(n), Ok(fixed)) if n as u64 != fixed => {
             list.push(differ("batch", n, format_args!("takes {fixed}")));
@@ -98,48 +173,8 @@ fn input(card: &ModelCard, inputs: &[Tensor], list: &mut Vec<Disagreement>) {
     }
 }
 
-fn element(tensor: &Tensor) -> &str {
-    tensor.element.as_deref().unwrap_or("what is no tensor")
-}
-
 fn takes(shape: &[i64]) -> String {
     format!("takes {}", dimensions(shape))
-}
-
-fn output(card: &ModelCard, outputs: &[Tensor], list: &mut Vec<Disagreement>) {
-    match card.head {
-        Head::Yolox => yolox_output(card, outputs, list),
-    }
-}
-
-fn yolox_output(card: &ModelCard, outputs: &[Tensor], list: &mut Vec<Disagreement>) {
-    let Some(anchors) = yolox::anchors(card.width, card.height) else {
-        let size = format!("yolox at {}x{}", card.width, card.height);
-        list.push(differ("head", size, "cannot: yolox needs multiples of 32"));
-        return;
-    };
-    let [tensor] = outputs else {
-        list.push(differ("head", "yolox, with one output", format_args!("has {} outputs", outputs.len())));
-        return;
-    };
-    if tensor.element.as_deref() != Some("f32") {
-        list.push(differ("head", "yolox, with f32 output", format_args!("gives {}", element(tensor))));
-        return;
-    }
-    let shape = dimensions(&tensor.shape);
-    let &[_, boxes, values] = &*tensor.shape else {
-        list.push(differ("head", "yolox, batch x boxes x (5 + classes)", format_args!("gives {shape}")));
-        return;
-    };
-    if !allows(boxes, anchors as u64) {
-        let wanted = format!("yolox, {anchors} boxes at {}x{}", card.width, card.height);
-        list.push(differ("head", wanted, format_args!("gives {boxes} ({shape})")));
-    }
-    let classes = card.classes.len();
-    if !allows(values, (yolox::BEFORE_CLASSES + classes) as u64) {
-        let given = values - yolox::BEFORE_CLASSES as i64;
-        list.push(differ("classes", classes, format_args!("gives {given} (output {shape}, 5 + classes)")));
-    }
 }
 
 #[cfg(test)]
@@ -148,7 +183,15 @@ mod tests {
     use crate::testing;
 
     fn tensor(element: &str, shape: &[i64]) -> Tensor {
-        Tensor { element: Some(element.into()), shape: shape.into() }
+        named("tensor", element, shape)
+    }
+
+    fn named(name: &str, element: &str, shape: &[i64]) -> Tensor {
+        Tensor { name: name.into(), element: Some(element.into()), shape: shape.into() }
+    }
+
+    fn differences(card: &ModelCard, inputs: &[Tensor], outputs: &[Tensor]) -> Vec<Disagreement> {
+        agree(card, inputs, outputs).err().unwrap_or_default()
     }
 
     fn said(card: &ModelCard, input: &[i64], output: &[i64]) -> Vec<String> {
@@ -195,11 +238,6 @@ mod tests {
                 "head: the card says yolox, batch x boxes x (5 + classes), the file gives ?x52x52x85",
             ]
         );
-        card.height = 400;
-        assert_eq!(
-            said(&card, &[-1, 3, 400, 416], &[-1, 3549, 85]),
-            ["head: the card says yolox at 416x400, the file cannot: yolox needs multiples of 32"]
-        );
     }
 
     #[test]
@@ -212,10 +250,10 @@ mod tests {
             list,
             [
                 "input: the card says f32 samples, the file takes u8",
-                "head: the card says yolox, with one output, the file has 2 outputs",
+                "head: the card says yolox, with one output, the file has 2 outputs (name them in output.names)",
             ]
         );
-        let no_tensor = Tensor { element: None, shape: Vec::new() };
+        let no_tensor = Tensor { name: String::new(), element: None, shape: Vec::new() };
         let list = differences(&card, &[input.clone(), input], &[no_tensor]);
         assert_eq!(list.len(), 2);
     }

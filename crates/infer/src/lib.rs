@@ -11,20 +11,23 @@
 
 mod agree;
 mod detector;
+mod gate;
 mod geometry;
 mod heads;
 mod model;
 mod numbers;
 mod preprocess;
 mod queue;
+mod run;
 mod runtime;
 #[cfg(test)]
 mod testing;
 
 pub use agree::Disagreement;
-pub use detector::{Detector, Options};
+pub use detector::{Detector, Options, Route, Runner};
+pub use gate::{Gate, GateNumbers, Passage};
 pub use geometry::Placement;
 pub use model::{LookError, Model, ModelError, Work};
 pub use numbers::Numbers;
-pub use preprocess::ScaleError;
+pub use queue::PATIENCE;
 pub use runtime::{Runtime, RuntimeError};

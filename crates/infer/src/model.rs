@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fleet::{Head, ModelCard};
+use fleet::ModelCard;
 use flow::{Basis, Detection, Detections, Frame, Pixels, Score};
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
-use ort::value::TensorRef;
 use sha2::{Digest, Sha256};
 
-use crate::agree::{Disagreement, Tensor, differences, dimensions, output_differences};
-use crate::heads::{Candidate, suppress, yolox};
-use crate::preprocess::{Preprocessor, ScaleError};
+use crate::agree::Disagreement;
+use crate::heads::Candidate;
+use crate::preprocess::Preprocessor;
+use crate::run::Runner;
 use crate::{Placement, Runtime};
 
 /// Protocol Buffers cannot hold more in one message, so no ONNX file without external data is larger.
@@ -70,6 +70,15 @@ pub enum ModelError {
         /// The points, at least one.
         list: Vec<Disagreement>,
     },
+    /// It gives no numbers: already on an empty picture, so on every other one, too.
+    #[error(
+        "{file} gives NaN for an empty picture; it is broken, or was converted with too little precision",
+        file = .file.display()
+    )]
+    NotANumber {
+        /// The file.
+        file: PathBuf,
+    },
     /// The first run, on an empty picture, failed.
     #[error("{file} was loaded, but its first run failed: {source}", file = .file.display())]
     WarmUp {
@@ -91,20 +100,16 @@ fn lines(card: &Path, file: &Path, list: &[Disagreement]) -> String {
 /// Why a picture was not looked at.
 #[derive(Debug, thiserror::Error)]
 pub enum LookError {
-    /// The picture could not be brought to the model's size.
-    #[error(transparent)]
-    Scale(#[from] ScaleError),
     /// ONNX Runtime failed.
     #[error("the run failed: {0}")]
     Run(#[from] ort::Error),
     /// The output is not what the card (and the file itself) promised.
-    #[error("the output is {}; expected {}", dimensions(.given), dimensions(.wanted))]
-    Output {
-        /// Shape received.
-        given: Vec<i64>,
-        /// Shape promised.
-        wanted: Vec<i64>,
-    },
+    #[error("{}", list(.0))]
+    Output(Vec<Disagreement>),
+}
+
+fn list(points: &[Disagreement]) -> String {
+    points.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// What a model has done so far, and what it took.
@@ -139,7 +144,7 @@ impl std::ops::AddAssign for Work {
 #[derive(Debug)]
 pub struct Model {
     card: Arc<ModelCard>,
-    session: Session,
+    runner: Runner,
     preprocessor: Preprocessor,
     candidates: Vec<Candidate>,
     work: Work,
@@ -150,8 +155,8 @@ pub struct Model {
 impl Model {
     /// Reads the card's file, checks it against the card and runs it once on an empty picture.
     ///
-    /// What is checked: the file's SHA-256; that it takes one f32 tensor of batch × 3 × height × width as the card
-    /// says; that its output fits the head and the number of classes.
+    /// What is checked: the file's SHA-256; that it takes pictures as the card says; that its outputs fit the head and
+    /// the number of classes, and hold numbers.
     pub fn open(runtime: &Runtime, card: Arc<ModelCard>) -> Result<Self, ModelError> {
         let content = read(&card)?;
         let session = start(runtime, &content, card.batch.is_some()).map_err(|e| ModelError::Load {
@@ -159,39 +164,36 @@ impl Model {
             bytes: content.len() as u64,
             reason: e.to_string(),
         })?;
-        let describe = |outlets: &[ort::value::Outlet]| outlets.iter().map(tensor).collect::<Vec<_>>();
-        let list = differences(&card, &describe(session.inputs()), &describe(session.outputs()));
-        if !list.is_empty() {
+        let disagree = |list| {
             let (card, file) = (card.card_path.clone(), card.file.clone());
-            return Err(ModelError::Disagree { card, file, list });
-        }
+            ModelError::Disagree { card, file, list }
+        };
+        let runner = Runner::new(session, card.clone()).map_err(disagree)?;
         let preprocessor = Preprocessor::new(&card);
         let (candidates, work, grey) = (Vec::new(), Work::default(), Vec::new());
-        let mut model = Self { card, session, preprocessor, candidates, work, grey };
+        let mut model = Self { card, runner, preprocessor, candidates, work, grey };
         match model.warm_up() {
-            Ok(()) => Ok(model),
+            Ok(false) => Ok(model),
+            Ok(true) => Err(ModelError::NotANumber { file: model.card.file.clone() }),
             Err(source) => Err(model.refuse(source)),
         }
     }
 
-    /// A file may leave its output's shape open; then the first run shows that the card is wrong.
+    /// A file may leave its outputs' shapes open; then the first run shows that the card is wrong.
     fn refuse(&self, source: LookError) -> ModelError {
         let (card, file) = (self.card.card_path.clone(), self.card.file.clone());
-        if let LookError::Output { given, .. } = &source {
-            let list = output_differences(&self.card, given);
-            if !list.is_empty() {
-                return ModelError::Disagree { card, file, list };
-            }
+        match source {
+            LookError::Output(list) => ModelError::Disagree { card, file, list },
+            source @ LookError::Run(_) => ModelError::WarmUp { file, source },
         }
-        ModelError::WarmUp { file, source }
     }
 
     /// The first run allocates and packs; better now than with the first picture. It also shows the true shape of
-    /// an output that the file leaves open.
-    fn warm_up(&mut self) -> Result<(), LookError> {
+    /// an output that the file leaves open, and whether it holds NaN.
+    fn warm_up(&mut self) -> Result<bool, LookError> {
         let slots = self.card.batch.unwrap_or(1);
         self.preprocessor.grow(slots);
-        run(&mut self.session, self.preprocessor.tensor(slots), &self.card, slots, |_| ())
+        self.runner.run(self.preprocessor.tensor(slots), slots, |ran| ran.holds_nan())
     }
 
     /// The card.
@@ -226,11 +228,11 @@ impl Model {
     pub fn run_alone(&mut self, pictures: usize) -> Result<(), LookError> {
         let slots = self.card.batch.unwrap_or(pictures);
         self.grey.resize(slots * self.preprocessor.values(), 114.0);
-        run(&mut self.session, &self.grey, &self.card, slots, |_| ())
+        self.runner.run(&self.grey, slots, |_| ())
     }
 
     fn look_at_batch(&mut self, frames: &[&Frame], looks: &mut Vec<Detections>) -> Result<(), LookError> {
-        let Self { card, session, preprocessor, candidates, work, .. } = self;
+        let Self { card, runner, preprocessor, candidates, work, .. } = self;
         // A fixed batch that is not full runs with what its last slots held before; nobody reads those results.
         let slots = card.batch.unwrap_or(frames.len());
         preprocessor.grow(slots);
@@ -238,16 +240,14 @@ impl Model {
         let mut places = Vec::with_capacity(frames.len());
         for (slot, frame) in frames.iter().enumerate() {
             let Pixels::Host(picture) = &frame.pixels;
-            places.push(preprocessor.put(slot, picture)?);
+            places.push(preprocessor.put(slot, picture));
         }
         let ready = Instant::now();
-        let (ran, broken) = run(session, preprocessor.tensor(slots), card, slots, |tensor| {
+        let (ran, broken) = runner.run(preprocessor.tensor(slots), slots, |mut outputs| {
             let ran = Instant::now();
-            let per_picture = tensor.len() / slots;
             let mut broken = 0;
-            for ((frame, place), values) in frames.iter().zip(places).zip(tensor.chunks_exact(per_picture)) {
-                candidates.clear();
-                broken += decode(card, values, candidates);
+            for (slot, (frame, place)) in frames.iter().zip(places).enumerate() {
+                broken += outputs.decode(slot, candidates);
                 looks.push(detections(card, frame, place, candidates));
             }
             (ran, broken)
@@ -295,54 +295,6 @@ fn start(runtime: &Runtime, content: &[u8], fixed_batch: bool) -> ort::Result<Se
         // A memory plan is kept per input shape: worth it only where there is one shape.
         .with_memory_pattern(fixed_batch)?
         .commit_from_memory(content)
-}
-
-fn tensor(outlet: &ort::value::Outlet) -> Tensor {
-    let kind = outlet.dtype();
-    Tensor {
-        element: kind.tensor_type().map(|element| element.to_string()),
-        shape: kind.tensor_shape().map(|shape| shape.to_vec()).unwrap_or_default(),
-    }
-}
-
-/// Runs `slots` pictures, NCHW, and hands the output, checked for its shape, to `read`.
-fn run<T>(
-    session: &mut Session,
-    pictures: &[f32],
-    card: &ModelCard,
-    slots: usize,
-    read: impl FnOnce(&[f32]) -> T,
-) -> Result<T, LookError> {
-    let shape = [slots, 3, card.height as usize, card.width as usize];
-    let input = TensorRef::from_array_view((shape, pictures))?;
-    let outputs = session.run(ort::inputs![input])?;
-    let (given, values) = outputs[0].try_extract_tensor::<f32>()?;
-    let wanted = output_shape(card, slots);
-    if **given != wanted {
-        return Err(LookError::Output { given: given.to_vec(), wanted: wanted.to_vec() });
-    }
-    Ok(read(values))
-}
-
-fn output_shape(card: &ModelCard, slots: usize) -> [i64; 3] {
-    match card.head {
-        Head::Yolox => {
-            let boxes = yolox::anchors(card.width, card.height).unwrap_or(0);
-            [slots, boxes, yolox::BEFORE_CLASSES + card.classes.len()].map(|n| n as i64)
-        }
-    }
-}
-
-/// Boxes of one picture, suppressed and ordered; returns how many were broken.
-fn decode(card: &ModelCard, values: &[f32], candidates: &mut Vec<Candidate>) -> u64 {
-    let broken = match card.head {
-        Head::Yolox => {
-            let size = (card.width, card.height);
-            yolox::decode(values, size, card.classes.len(), card.thresholds.score, candidates)
-        }
-    };
-    suppress(candidates, card.thresholds.nms_iou);
-    broken
 }
 
 fn detections(card: &ModelCard, frame: &Frame, place: Placement, candidates: &[Candidate]) -> Detections {

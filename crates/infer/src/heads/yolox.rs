@@ -1,109 +1,133 @@
-//! YOLOX (arXiv:2107.08430): anchor-free, one box per cell of three grids, the grid not yet decoded by the model.
+//! YOLOX (arXiv:2107.08430, Megvii-BaseDetection/YOLOX): anchor-free, one box per cell of three grids.
 //!
-//! For every cell, in rows, strides 8, 16, 32 one after the other: `x, y, w, h, objectness, class scores…`. The
+//! One output, `batch × anchors × (5 + classes)`; YOLOX-nano at 416×416 on COCO: 1×3549×85. For every cell, in rows, strides 8, 16, 32 one after the other: `x, y, w, h, objectness, class scores…`. The
 //! centre is `(x + column, y + row) × stride`, the size `exp(w), exp(h) × stride`; objectness and class scores come
-//! out of a sigmoid.
+//! out of a sigmoid. Exports with `decode_in_inference` give middle and size in pixels instead (`boxes: pixels`).
 
-use super::Candidate;
+use fleet::{Boxes, ModelCard};
 
-const STRIDES: [u32; 3] = [8, 16, 32];
+use super::{Dim, Found, Head, Output, Part, corners, largest, score};
 
 /// Values of an anchor before its class scores.
-pub(crate) const BEFORE_CLASSES: usize = 5;
+const BEFORE_CLASSES: usize = 5;
 
-/// A sigmoid gives 0..=1; half-precision kernels may miss that by a little. Further out, the tensor is no score.
-const SCORE_SLACK: f32 = 1e-3;
-
-/// How many boxes a model with this input size reports; `None` where the size is no multiple of the largest stride.
-pub(crate) fn anchors(width: u32, height: u32) -> Option<usize> {
-    let fits = width > 0 && height > 0 && width.is_multiple_of(32) && height.is_multiple_of(32);
-    let cells = |s: u32| (width / s) as usize * (height / s) as usize;
-    fits.then(|| STRIDES.into_iter().map(cells).sum())
-}
-
-/// Appends the boxes of one picture with a score of at least `threshold` to `found`.
-///
-/// `tensor` holds `anchors(width, height) × (5 + classes)` values. Returns how many anchors were skipped because
-/// they hold NaN, a score outside 0..=1 or a box without end: a sane model gives none.
-pub(crate) fn decode(
-    tensor: &[f32],
-    (width, height): (u32, u32),
+/// `batch × anchors × (5 + classes)`.
+#[derive(Debug)]
+pub(super) struct Yolox {
+    strides: Vec<u32>,
+    size: (u32, u32),
     classes: usize,
-    threshold: f32,
-    found: &mut Vec<Candidate>,
-) -> u64 {
-    let mut broken = 0;
-    let mut anchors = tensor.chunks_exact(BEFORE_CLASSES + classes);
-    for stride in STRIDES {
-        let (columns, rows) = ((width / stride) as usize, (height / stride) as usize);
-        for (cell, anchor) in anchors.by_ref().take(columns * rows).enumerate() {
-            let objectness = anchor[4];
-            // Nearly every anchor leaves here: no class score is above 1.
-            if (-SCORE_SLACK..threshold).contains(&objectness) {
-                continue;
-            }
-            match candidate(anchor, stride as f32, (cell / columns) as f32, (cell % columns) as f32) {
-                Some(candidate) if candidate.score >= threshold => found.push(candidate),
-                Some(_) => {}
-                None => broken += 1,
+    /// The model has worked out the grid itself (`decode_in_inference`): boxes are in pixels.
+    decoded: bool,
+}
+
+/// How many boxes grids of these strides have at this input size.
+pub(super) fn cells(strides: &[u32], (width, height): (u32, u32)) -> usize {
+    strides.iter().map(|s| (width / s) as usize * (height / s) as usize).sum()
+}
+
+impl Yolox {
+    pub fn new(card: &ModelCard) -> Self {
+        Self {
+            strides: card.output.strides.clone(),
+            size: (card.width, card.height),
+            classes: card.classes.len(),
+            decoded: card.output.boxes == Boxes::Pixels,
+        }
+    }
+}
+
+impl Head for Yolox {
+    fn parts(&self) -> Vec<Part> {
+        let values = Dim::Classes { before: BEFORE_CLASSES, after: 0, count: self.classes };
+        let boxes = Dim::Boxes(cells(&self.strides, self.size));
+        vec![Part::floats("output", [Dim::Batch, boxes, values])]
+    }
+
+    fn overlaps(&self) -> bool {
+        true
+    }
+
+    fn decode(&mut self, parts: &[Output<'_>], found: &mut Found<'_>) {
+        let mut anchors = parts[0].values.floats().chunks_exact(BEFORE_CLASSES + self.classes);
+        for &stride in &self.strides {
+            let (columns, rows) = ((self.size.0 / stride) as usize, (self.size.1 / stride) as usize);
+            for (cell, anchor) in anchors.by_ref().take(columns * rows).enumerate() {
+                // Nearly every anchor leaves here: no class score is above 1.
+                if (-super::SCORE_SLACK..found.threshold).contains(&anchor[4]) {
+                    continue;
+                }
+                let at = if self.decoded {
+                    [anchor[0], anchor[1], anchor[2], anchor[3]]
+                } else {
+                    place(anchor, stride as f32, (cell / columns) as f32, (cell % columns) as f32)
+                };
+                take(anchor, at, found);
             }
         }
     }
-    broken
 }
 
-fn candidate(anchor: &[f32], stride: f32, row: f32, column: f32) -> Option<Candidate> {
-    let objectness = score(anchor[4])?;
-    let mut best = (0, 0.0);
-    for (class, &value) in anchor[BEFORE_CLASSES..].iter().enumerate() {
-        let value = score(value)?;
-        if value > best.1 {
-            best = (class, value);
-        }
+/// Middle and size of a cell's box, in pixels.
+fn place(anchor: &[f32], stride: f32, row: f32, column: f32) -> [f32; 4] {
+    [
+        (anchor[0] + column) * stride,
+        (anchor[1] + row) * stride,
+        anchor[2].exp() * stride,
+        anchor[3].exp() * stride,
+    ]
+}
+
+/// Objectness times the best class.
+pub(super) fn take(anchor: &[f32], middle_and_size: [f32; 4], found: &mut Found<'_>) {
+    let best = largest(anchor[BEFORE_CLASSES..].iter().copied());
+    let scores = best.and_then(|(class, value)| Some((class, score(value)?, score(anchor[4])?)));
+    match scores {
+        Some((class, value, objectness)) => found.push(class, objectness * value, corners(middle_and_size)),
+        None => found.broken(),
     }
-    let (x, y) = ((anchor[0] + column) * stride, (anchor[1] + row) * stride);
-    let (w, h) = (anchor[2].exp() * stride, anchor[3].exp() * stride);
-    let (x0, y0, x1, y1) = (x - w / 2.0, y - h / 2.0, x + w / 2.0, y + h / 2.0);
-    let finite = [x0, y0, x1, y1, w * h].iter().all(|v| v.is_finite());
-    (finite && x0 < x1 && y0 < y1).then_some(Candidate {
-        class: best.0,
-        score: objectness * best.1,
-        x0,
-        y0,
-        x1,
-        y1,
-    })
-}
-
-/// `None` for NaN and for what no sigmoid gives.
-fn score(value: f32) -> Option<f32> {
-    (-SCORE_SLACK..=1.0 + SCORE_SLACK).contains(&value).then(|| value.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::heads::Candidate;
+    use crate::testing::{self, Given, close};
 
     const SIZE: (u32, u32) = (64, 32);
     const CLASSES: usize = 2;
     const VALUES: usize = BEFORE_CLASSES + CLASSES;
+    const CELLS: usize = 42;
 
     fn empty() -> Vec<f32> {
-        vec![0.0; anchors(SIZE.0, SIZE.1).unwrap() * VALUES]
+        vec![0.0; CELLS * VALUES]
     }
 
     fn run(tensor: &[f32], threshold: f32) -> (Vec<Candidate>, u64) {
-        let mut found = Vec::new();
-        let broken = decode(tensor, SIZE, CLASSES, threshold, &mut found);
-        (found, broken)
+        run_as(Boxes::Grid, tensor, threshold)
+    }
+
+    fn run_as(boxes: Boxes, tensor: &[f32], threshold: f32) -> (Vec<Candidate>, u64) {
+        let mut card = testing::card(SIZE.0, SIZE.1, CLASSES);
+        card.output.boxes = boxes;
+        card.thresholds.score = threshold;
+        testing::decode(&card, &[Given::floats("output", &[1, CELLS, VALUES], tensor)])
     }
 
     #[test]
     fn anchors_of_the_published_sizes() {
-        assert_eq!(anchors(416, 416), Some(3549));
-        assert_eq!(anchors(640, 640), Some(8400));
-        assert_eq!(anchors(400, 416), None);
-        assert_eq!(anchors(0, 32), None);
+        assert_eq!(cells(&[8, 16, 32], (416, 416)), 3549);
+        assert_eq!(cells(&[8, 16, 32], (640, 640)), 8400);
+        assert_eq!(cells(&[8, 16, 32], SIZE), CELLS);
+    }
+
+    #[test]
+    fn a_decoded_grid_is_in_pixels() {
+        let mut tensor = empty();
+        tensor[20 * VALUES..][..VALUES].copy_from_slice(&[30.0, 10.0, 20.0, 8.0, 0.5, 0.2, 0.9]);
+        let (found, broken) = run_as(Boxes::Pixels, &tensor, 0.3);
+        assert_eq!(broken, 0);
+        close(&found, &[Candidate { class: 1, score: 0.45, x0: 20.0, y0: 6.0, x1: 40.0, y1: 14.0 }]);
     }
 
     #[test]
@@ -117,19 +141,13 @@ mod tests {
             anchor[5 + class] = 0.5;
         }
         let (found, broken) = run(&tensor, 0.3);
+        assert_eq!(broken, 0);
         let expected = [
             Candidate { class: 0, score: 0.4, x0: 20.0, y0: 14.0, x1: 36.0, y1: 22.0 },
             Candidate { class: 1, score: 0.4, x0: -8.0, y0: 12.0, x1: 24.0, y1: 28.0 },
             Candidate { class: 1, score: 0.4, x0: 16.0, y0: -8.0, x1: 80.0, y1: 24.0 },
         ];
-        assert_eq!(broken, 0);
-        assert_eq!(found.len(), expected.len());
-        for (f, e) in found.iter().zip(expected) {
-            assert_eq!(f.class, e.class);
-            for (a, b) in [(f.score, e.score), (f.x0, e.x0), (f.y0, e.y0), (f.x1, e.x1), (f.y1, e.y1)] {
-                assert!((a - b).abs() < 1e-4, "{f:?} is not {e:?}");
-            }
-        }
+        close(&found, &expected);
     }
 
     #[test]
@@ -156,7 +174,7 @@ mod tests {
             (4, 7.0),
             (5, f32::NAN), // class scores, also of a class that does not win
             (6, f32::NAN),
-            (6, 5.0),
+            (6, 5.0), // the winner's is no score
         ];
         for (cell, (index, value)) in spoil.into_iter().enumerate() {
             let anchor = &mut tensor[cell * VALUES..][..VALUES];

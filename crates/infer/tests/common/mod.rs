@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use fleet::{Channels, Head, ModelCard, Range, Resize, Thresholds};
+use fleet::{Channels, Head, Layout, ModelCard, Range, Resize, Thresholds};
 use flow::{CameraId, ClassName, Frame, FrameId, HostPicture, Matrix, ModelId, Plane, SessionId};
 use infer::Runtime;
 use sha2::{Digest, Sha256};
@@ -42,12 +42,17 @@ fn card(id: &str, file: PathBuf, side: u32, classes: &[&str], batch: Option<usiz
         card_path: file.with_file_name("card.yaml"),
         sha256: sha256(&file),
         file,
+        url: None,
         width: side,
         height: side,
+        input_name: None,
+        layout: Layout::Nchw,
         channels: Channels::Bgr,
         range: Range { mean: [0.0; 3], deviation: [1.0; 3] },
         resize: Resize::LetterboxTopLeft { pad: 114 },
+        extra: Vec::new(),
         head: Head::Yolox,
+        output: fleet::Output::of(Head::Yolox),
         classes: classes.iter().map(|name| ClassName::new(name)).collect(),
         thresholds: Thresholds { score: 0.35, nms_iou: 0.65 },
         batch,
