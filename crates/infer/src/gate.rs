@@ -1,0 +1,214 @@
+//! The gate: a picture that shows what the last inferred one showed needs no inference.
+//!
+//! It stands in front of the [`Detector`](crate::Detector) and lets a frame through to it, or answers in its place
+//! with the detections of the last inferred frame, marked [`Basis::Unchanged`](flow::Basis). What is parked is thus
+//! never lost from view: its state is kept until a look says otherwise.
+//!
+//! A frame is looked at if it is the camera's first, or the first of a session or a size; if the last look is
+//! `refresh` old; if somebody asked ([`Gate::ask`]); if one is still on its way; and if something has changed, in
+//! or near a zone, since the last look. After a change, one more frame is looked at, so that what is new was seen twice.
+//!
+//! Where all rules of a camera are about things that stay for a time that is long against the time between two
+//! frames, what only passes is let pass: a change counts when it stays (the next frame shows the same), when
+//! its place is restless for three frames, or when it is where a thing was seen that a rule counts.
+
+mod compare;
+mod watch;
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fleet::{Camera, RuleKind};
+use flow::{CameraId, ClassName, Counter, Frame, Look, Polygon};
+
+use watch::{Judgement, Scratches, Watch};
+
+/// Refreshes are spread over this share of `refresh`, so that cameras that start together do not all come due together.
+const SPREAD: f32 = 0.2;
+
+/// Why a frame is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// The camera's first.
+    First,
+    /// The first of a session.
+    Session,
+    /// Another size, another view, another exposure.
+    Another,
+    /// The last look is too old.
+    Refresh,
+    /// The one after a change.
+    Settling,
+    /// Somebody asked.
+    Asked,
+    /// One is still on its way.
+    Waiting,
+    /// Something changed.
+    Changed,
+    /// Something changed and stays so.
+    Stays,
+    /// Where a thing was that a rule counts, something changed.
+    Gone,
+    /// The camera has no gate.
+    Off,
+}
+
+/// All reasons, in the order in which they are counted.
+const REASONS: [(Why, &str); 11] = [
+    (Why::First, "first"),
+    (Why::Session, "session"),
+    (Why::Another, "another_view"),
+    (Why::Refresh, "refresh"),
+    (Why::Settling, "settling"),
+    (Why::Asked, "asked"),
+    (Why::Waiting, "waiting"),
+    (Why::Changed, "changed"),
+    (Why::Stays, "stays"),
+    (Why::Gone, "gone"),
+    (Why::Off, "off"),
+];
+
+/// What the gate needs to know of a camera.
+#[derive(Debug, Clone)]
+struct Settings {
+    refresh: Duration,
+    sensitivity: f32,
+    /// The shortest time for which a thing must stay, where all rules are about things that stay.
+    shortest: Option<Duration>,
+    /// Classes that count; `None`: all.
+    classes: Option<HashSet<ClassName>>,
+    zones: Vec<Polygon>,
+    ignore: Vec<Polygon>,
+}
+
+impl Settings {
+    fn of(camera: &Camera) -> Option<Self> {
+        let gate = camera.gate?;
+        let rules = || camera.zones.iter().flat_map(|zone| &zone.rules);
+        let dwells: Option<Vec<_>> = rules()
+            .map(|rule| match &rule.kind {
+                RuleKind::Dwell(dwell) => Some(dwell),
+                _ => None,
+            })
+            .collect();
+        // A digest of the name: the same in every process.
+        let digest = camera.id.as_str().bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31) ^ u32::from(byte));
+        let early = SPREAD * (digest.wrapping_mul(0x9e37_79b9) >> 8) as f32 / (1 << 24) as f32;
+        Some(Self {
+            refresh: gate.refresh.mul_f32(1.0 - early),
+            sensitivity: gate.sensitivity,
+            shortest: dwells.as_ref().and_then(|dwells| dwells.iter().map(|dwell| dwell.at_least).min()),
+            classes: dwells.map(|dwells| dwells.iter().flat_map(|dwell| dwell.classes.iter().cloned()).collect()),
+            zones: camera.zones.iter().filter(|z| !z.rules.is_empty()).map(|z| z.polygon.clone()).collect(),
+            ignore: camera.ignore.to_vec(),
+        })
+    }
+}
+
+/// The gate of all cameras. Shared between threads.
+#[derive(Default)]
+pub struct Gate {
+    cameras: HashMap<CameraId, Mutex<Watch>>,
+    spared: Counter,
+    inferred: [Counter; REASONS.len()],
+}
+
+/// What becomes of a frame.
+#[derive(Debug)]
+pub enum Passage {
+    /// Give it to the detector.
+    Through(Frame),
+    /// It needs no inference: this is its look.
+    Spared(Look),
+}
+
+/// What the gate did so far.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct GateNumbers {
+    /// Frames answered without inference.
+    pub spared: u64,
+    /// Frames let through, by reason.
+    pub through: Vec<(&'static str, u64)>,
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gate").field("cameras", &self.cameras.len()).finish_non_exhaustive()
+    }
+}
+
+impl Gate {
+    /// For these cameras; those whose configuration says `gate: off` have none, and neither have cameras not named here.
+    pub fn new<'c>(cameras: impl IntoIterator<Item = &'c Arc<Camera>>) -> Self {
+        let watch = |camera: &Arc<Camera>| {
+            Settings::of(camera).map(|settings| (camera.id.clone(), Mutex::new(Watch::new(settings))))
+        };
+        Self { cameras: cameras.into_iter().filter_map(watch).collect(), ..Self::default() }
+    }
+
+    /// Decides about a frame. Takes about 0.1 ms; never waits for inference.
+    pub fn judge(&self, frame: Frame) -> Passage {
+        thread_local! {
+            static SCRATCH: RefCell<Scratches> = RefCell::default();
+        }
+        let Some(mut watch) = self.watch(&frame.id.camera) else {
+            self.count(Why::Off);
+            return Passage::Through(frame);
+        };
+        let judgement =
+            SCRATCH.with_borrow_mut(|scratch| watch.judge(&frame.id, frame.captured, &frame.luma, scratch));
+        match judgement {
+            Judgement::Infer(why) => {
+                self.count(why);
+                Passage::Through(frame)
+            }
+            Judgement::Spare(detections) => {
+                self.spared.add(1);
+                Passage::Spared(Look { detections, frame })
+            }
+        }
+    }
+
+    /// Must be told of every look that comes out of the detector.
+    pub fn looked(&self, look: &Look) {
+        if let Some(mut watch) = self.watch(&look.frame.id.camera) {
+            watch.looked(&look.detections, &look.frame.luma);
+        }
+    }
+
+    /// The camera's next frame is looked at.
+    pub fn ask(&self, camera: &CameraId) {
+        if let Some(mut watch) = self.watch(camera) {
+            watch.ask();
+        }
+    }
+
+    /// What was seen so far no longer counts, for example because another model looks now.
+    pub fn forget(&self, of: impl Fn(&CameraId) -> bool) {
+        for (_, watch) in self.cameras.iter().filter(|(camera, _)| of(camera)) {
+            watch.lock().unwrap_or_else(PoisonError::into_inner).forget();
+        }
+    }
+
+    /// What it did so far.
+    pub fn numbers(&self) -> GateNumbers {
+        let through = REASONS.iter().zip(&self.inferred).map(|((_, name), n)| (*name, n.get()));
+        GateNumbers { spared: self.spared.get(), through: through.collect() }
+    }
+
+    fn watch(&self, camera: &CameraId) -> Option<MutexGuard<'_, Watch>> {
+        // A watch is never left half changed.
+        self.cameras.get(camera).map(|watch| watch.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn count(&self, why: Why) {
+        if let Some(index) = REASONS.iter().position(|(reason, _)| *reason == why) {
+            self.inferred[index].add(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,317 @@
+//! The gate's view of one camera.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use flow::{
+    ClassName, Detection, Detections, FrameId, Luma, NormBox, NormPoint, Polygon, SessionId, Timestamp,
+};
+
+use super::compare::{Compared, Grid, Scratch, compare};
+use super::{Settings, Why};
+
+/// A window is changed if what is left there is more than this many times the noise.
+const THRESHOLD: f32 = 3.0;
+/// Further pictures that are looked at after one that was not as expected: what is new has been seen twice then.
+const SETTLE: u8 = 1;
+/// A place that has differed for this many pictures in a row is looked at, settled or not.
+const RESTLESS: u8 = 3;
+/// Things that only pass may be passed over where the shortest time of a rule is this many pictures or more.
+const PICTURES_PER_DWELL: u32 = 8;
+/// Places outside the zones, but so near, count: share of the picture's width.
+const MARGIN: f32 = 0.03;
+/// A detection whose place has this share of changed windows is not what is there now.
+const GONE_SHARE: f32 = 0.25;
+/// A detection that is found again overlaps the earlier one by at least this IoU.
+const AGAIN_IOU: f32 = 0.5;
+
+/// The last inferred picture and what was seen in it.
+struct Reference {
+    luma: Luma,
+    seen: Detections,
+}
+
+/// Which windows matter, for pictures of one size.
+struct Mask {
+    grid: Grid,
+    watched: Vec<bool>,
+}
+
+/// One camera.
+pub(super) struct Watch {
+    settings: Settings,
+    reference: Option<Reference>,
+    mask: Option<Mask>,
+    /// The picture before, looked at or spared; kept only where it is needed.
+    previous: Option<Luma>,
+    /// When the picture before was captured, and how far apart pictures are.
+    before: Option<Timestamp>,
+    interval: Option<Duration>,
+    /// Per window: for how many pictures in a row it has differed from the reference.
+    restless: Vec<u8>,
+    /// Pictures that are still to be looked at.
+    settle: u8,
+    /// Somebody asked for a look.
+    asked: bool,
+    /// The newest picture that was sent to be looked at, until its detections are here.
+    sent: Option<FrameId>,
+    why: Why,
+}
+
+/// What to do with a picture.
+pub(super) enum Judgement {
+    /// Look at it.
+    Infer(Why),
+    /// These detections of the last inferred picture stand.
+    Spare(Detections),
+}
+
+impl Watch {
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            reference: None,
+            mask: None,
+            previous: None,
+            before: None,
+            interval: None,
+            restless: Vec::new(),
+            settle: 0,
+            asked: false,
+            sent: None,
+            why: Why::First,
+        }
+    }
+
+    /// The next picture is looked at.
+    pub fn ask(&mut self) {
+        self.asked = true;
+    }
+
+    /// What was seen no longer counts: the next picture is looked at as if it were the first.
+    pub fn forget(&mut self) {
+        self.reference = None;
+    }
+
+    pub fn judge(
+        &mut self,
+        id: &FrameId,
+        captured: Timestamp,
+        luma: &Luma,
+        scratch: &mut Scratches,
+    ) -> Judgement {
+        self.keep_time(captured);
+        let judgement = self.decide(id.session, captured, luma, scratch);
+        if self.settings.shortest.is_some() {
+            self.previous = Some(luma.clone());
+        }
+        match judgement {
+            Ok(list) => {
+                let (model, frame) = (self.reference.as_ref().map(|r| r.seen.model.clone()), id.clone());
+                let Some(model) = model else { return self.send(id, Why::First) };
+                let basis = flow::Basis::Unchanged;
+                Judgement::Spare(Detections { frame, captured, model, basis, list })
+            }
+            Err(why) => self.send(id, why),
+        }
+    }
+
+    fn send(&mut self, id: &FrameId, why: Why) -> Judgement {
+        self.sent = Some(id.clone());
+        self.why = why;
+        Judgement::Infer(why)
+    }
+
+    fn keep_time(&mut self, captured: Timestamp) {
+        let since =
+            self.before.replace(captured).map(|before| captured.duration_since(before).unsigned_abs());
+        // Some are missed; a mean over the last few is good enough.
+        self.interval = match (self.interval, since) {
+            (Some(mean), Some(since)) => Some((mean * 3 + since.min(mean * 4)) / 4),
+            (mean, since) => mean.or(since),
+        };
+    }
+
+    /// The detections that stand, or why the picture must be looked at.
+    fn decide(
+        &mut self,
+        session: SessionId,
+        captured: Timestamp,
+        luma: &Luma,
+        scratch: &mut Scratches,
+    ) -> Result<Vec<Detection>, Why> {
+        if self.sent.is_some() {
+            return Err(Why::Waiting);
+        }
+        let reference = self.reference.as_ref().ok_or(Why::First)?;
+        let seen = &reference.seen;
+        if seen.frame.session != session {
+            return Err(Why::Session);
+        }
+        if (reference.luma.columns(), reference.luma.rows()) != (luma.columns(), luma.rows()) {
+            return Err(Why::Another);
+        }
+        if std::mem::take(&mut self.asked) {
+            return Err(Why::Asked);
+        }
+        let age = captured.duration_since(seen.captured);
+        if age.is_negative() || age.unsigned_abs() >= self.settings.refresh {
+            return Err(Why::Refresh);
+        }
+        if self.settle > 0 {
+            self.settle -= 1;
+            return Err(Why::Settling);
+        }
+        self.compare(luma, scratch)
+    }
+
+    fn compare(&mut self, luma: &Luma, scratch: &mut Scratches) -> Result<Vec<Detection>, Why> {
+        let reference = self.reference.as_ref().ok_or(Why::First)?;
+        if self.mask.is_none() {
+            self.mask = Grid::of(luma).map(|grid| Mask::new(grid, &self.settings));
+            self.restless.clear();
+        }
+        // Pictures without a window are too small to tell.
+        let mask = self.mask.as_ref().ok_or(Why::Another)?;
+        let threshold = THRESHOLD / self.settings.sensitivity;
+        let Scratches { buffers, changed, moved } = scratch;
+        let pair = (&reference.luma, luma);
+        if compare(pair, mask.grid, threshold, buffers, changed) == Compared::Another {
+            return Err(Why::Another);
+        }
+        self.restless.resize(mask.grid.len(), 0);
+        for (count, changed) in self.restless.iter_mut().zip(&*changed) {
+            *count = if *changed { count.saturating_add(1) } else { 0 };
+        }
+        let gone = |detection: &&Detection| mask.share(changed, &detection.bbox) >= GONE_SHARE;
+        if reference.seen.list.iter().filter(gone).any(|d| self.settings.counts(d)) {
+            return Err(Why::Gone);
+        }
+        let differs = |window: &usize| changed[*window] && mask.watched[*window];
+        if (0..mask.grid.len()).any(|window| differs(&window)) {
+            self.judge_change(&mask.grid, differs, (luma, threshold), buffers, moved)?;
+        }
+        Ok(reference.seen.list.iter().filter(|d| !gone(d)).cloned().collect())
+    }
+
+    /// Something is different where it matters.
+    fn judge_change(
+        &self,
+        grid: &Grid,
+        differs: impl Fn(&usize) -> bool,
+        (luma, threshold): (&Luma, f32),
+        buffers: &mut Scratch,
+        moved: &mut Vec<bool>,
+    ) -> Result<(), Why> {
+        let may_pass = match (self.settings.shortest, self.interval) {
+            (Some(shortest), Some(interval)) => shortest >= interval * PICTURES_PER_DWELL,
+            _ => false,
+        };
+        let Some(previous) = self.previous.as_ref().filter(|_| may_pass) else { return Err(Why::Changed) };
+        if (previous.columns(), previous.rows()) != (luma.columns(), luma.rows())
+            || compare((previous, luma), *grid, threshold, buffers, moved) == Compared::Another
+        {
+            return Err(Why::Changed);
+        }
+        // What differs from the reference but not from the picture before has come to stay.
+        let stays = |window: usize| !moved[window] && self.restless[window] >= 2;
+        if (0..grid.len()).any(|w| differs(&w) && (stays(w) || self.restless[w] >= RESTLESS)) {
+            return Err(Why::Stays);
+        }
+        Ok(())
+    }
+
+    /// Takes the detections of a picture that was looked at.
+    pub fn looked(&mut self, seen: &Detections, luma: &Luma) {
+        let newest = self.sent.as_ref().is_none_or(|sent| *sent == seen.frame);
+        if newest {
+            self.sent = None;
+        }
+        let before = self.reference.replace(Reference { luma: luma.clone(), seen: seen.clone() });
+        let size = |luma: &Luma| (luma.columns(), luma.rows());
+        if before.as_ref().is_none_or(|before| size(&before.luma) != size(luma)) {
+            self.mask = None;
+        }
+        self.restless.fill(0);
+        let as_before = before.is_some_and(|before| self.same(&before.seen.list, &seen.list));
+        self.settle = match self.why {
+            Why::Settling => 0,
+            Why::Refresh | Why::Asked if as_before => 0,
+            _ => SETTLE,
+        };
+    }
+
+    /// Whether two lists hold the same things, of those that count.
+    fn same(&self, a: &[Detection], b: &[Detection]) -> bool {
+        let within = |of: &[Detection], others: &[Detection]| {
+            let again = |d: &Detection, o: &Detection| o.class == d.class && o.bbox.iou(&d.bbox) >= AGAIN_IOU;
+            of.iter().filter(|d| self.settings.counts(d)).all(|d| others.iter().any(|o| again(d, o)))
+        };
+        within(a, b) && within(b, a)
+    }
+}
+
+/// Buffers of a thread.
+#[derive(Default)]
+pub(super) struct Scratches {
+    buffers: Scratch,
+    changed: Vec<bool>,
+    moved: Vec<bool>,
+}
+
+impl Mask {
+    fn new(grid: Grid, settings: &Settings) -> Self {
+        let watched = (0..grid.len()).map(|window| settings.watches(grid.place(window)));
+        Self { grid, watched: watched.collect() }
+    }
+
+    /// Which share of a box's windows has changed.
+    fn share(&self, changed: &[bool], bbox: &NormBox) -> f32 {
+        let [columns, rows] = self.grid.inside(bbox.to_array());
+        let all = columns.len() * rows.len();
+        let count = rows
+            .flat_map(|row| columns.clone().map(move |column| row * self.grid.columns + column))
+            .filter(|window| changed[*window])
+            .count();
+        count as f32 / all.max(1) as f32
+    }
+}
+
+impl Settings {
+    /// Whether some rule may count this detection.
+    fn counts(&self, detection: &Detection) -> bool {
+        let class = self
+            .classes
+            .as_ref()
+            .is_none_or(|classes: &HashSet<ClassName>| classes.contains(&detection.class));
+        class && {
+            let foot = detection.bbox.foot();
+            let at = NormPoint { x: foot.x, y: (foot.y - 1e-4).max(0.0) };
+            self.near_zone(at) && !self.ignore.iter().any(|polygon| polygon.contains(at))
+        }
+    }
+
+    /// Whether something happening in this part of the picture may matter to a rule.
+    fn watches(&self, [x0, y0, x1, y1]: [f32; 4]) -> bool {
+        let middle = NormPoint { x: (x0 + x1) / 2.0, y: (y0 + y1) / 2.0 };
+        self.near_zone(middle) && !self.ignore.iter().any(|polygon| polygon.contains(middle))
+    }
+
+    fn near_zone(&self, at: NormPoint) -> bool {
+        self.zones.iter().any(|zone| near(zone, at))
+    }
+}
+
+/// Whether a point lies in a zone or within the margin around it.
+fn near(zone: &Polygon, at: NormPoint) -> bool {
+    if zone.contains(at) {
+        return true;
+    }
+    let points = zone.points();
+    points.iter().zip(points.iter().cycle().skip(1)).any(|(a, b)| {
+        let (dx, dy) = (b.x - a.x, b.y - a.y);
+        let along = ((at.x - a.x) * dx + (at.y - a.y) * dy) / (dx * dx + dy * dy).max(f32::MIN_POSITIVE);
+        let along = along.clamp(0.0, 1.0);
+        (at.x - a.x - along * dx).hypot(at.y - a.y - along * dy) <= MARGIN
+    })
+}
