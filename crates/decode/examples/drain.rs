@@ -43,6 +43,7 @@ fn main() -> Result<()> {
     let (parser, decoder) = match codec {
         Codec::H264 => ("h264parse", "avdec_h264"),
         Codec::H265 => ("h265parse", "avdec_h265"),
+        Codec::Mjpeg => ("jpegparse", "avdec_mjpeg"),
     };
     println!("{:24} {:>8} {:>10} {:>16}", "way", "in", "out", "CPU ms / picture");
     for way in [Way::Nothing, Way::SegmentDone, Way::ParserAndSegmentDone, Way::Flush, Way::NewPipeline] {

@@ -75,6 +75,20 @@ pub(crate) fn element(codec: Codec) -> &'static str {
     match codec {
         Codec::H264 => "avdec_h264",
         Codec::H265 => "avdec_h265",
+        Codec::Mjpeg => "avdec_mjpeg",
+    }
+}
+
+/// What it is fed with.
+fn caps(codec: Codec) -> gst::Caps {
+    let byte_stream = |media: &str| {
+        gst::Caps::builder(media).field("stream-format", "byte-stream").field("alignment", "au").build()
+    };
+    match codec {
+        Codec::H264 => byte_stream("video/x-h264"),
+        Codec::H265 => byte_stream("video/x-h265"),
+        // Parsed: each buffer is one whole picture.
+        Codec::Mjpeg => gst::Caps::builder("image/jpeg").field("parsed", true).build(),
     }
 }
 
@@ -85,16 +99,13 @@ fn make(element: &'static str, package: &'static str) -> Result<gst::Element, De
 impl Decoder {
     /// Builds and starts it.
     pub(crate) fn new(codec: Codec, mode: Mode) -> Result<Self, DecodeError> {
-        let media = match codec {
-            Codec::H264 => "video/x-h264",
-            Codec::H265 => "video/x-h265",
-        };
-        let caps =
-            gst::Caps::builder(media).field("stream-format", "byte-stream").field("alignment", "au").build();
-        let input = AppSrc::builder().caps(&caps).format(gst::Format::Time).max_bytes(0).build();
+        let input = AppSrc::builder().caps(&caps(codec)).format(gst::Format::Time).max_bytes(0).build();
         let decoder = make(element(codec), "gstreamer1.0-libav")?;
         trouble::listen();
-        decoder.set_property("max-threads", 1i32);
+        // The decoder of JPEG has one thread in any case, and no such property.
+        if decoder.has_property("max-threads") {
+            decoder.set_property("max-threads", 1i32);
+        }
         decoder.set_property("qos", false);
         // Where a stream does not state its reordering, `strict` assumes the most: each picture comes out, but in
         // a chained stream up to 16 pictures late. `normal` guesses, and loses pictures where it guesses wrong.
@@ -215,8 +226,8 @@ impl Shared {
         let trouble = trouble::take();
         let damaged = match self.codec {
             Codec::H264 => trouble.concealed,
-            // There is no concealment for H.265: an error inside a slice leaves the rest of it as it was.
-            Codec::H265 => trouble.error.is_some(),
+            // There is no concealment: an error inside a slice or scan leaves the rest of it as it was.
+            Codec::H265 | Codec::Mjpeg => trouble.error.is_some(),
         };
         if damaged {
             step.damage = Some(trouble.error.clone().unwrap_or_else(|| "error concealment".to_owned()));
@@ -268,7 +279,7 @@ fn watch(mode: Mode, pipeline: &gst::Pipeline, input: &AppSrc, sink: &AppSink, s
     });
 
     let at_sample = shared.clone();
-    let mut converter = Converter::default();
+    let mut converter = Converter::new(shared.codec);
     sink.set_callbacks(
         AppSinkCallbacks::builder()
             .new_sample(move |sink| {

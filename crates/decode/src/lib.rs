@@ -22,6 +22,7 @@ mod chained;
 mod counters;
 mod decoder;
 mod fault;
+mod jpeg;
 mod nal;
 mod picture;
 mod pool;

@@ -12,6 +12,9 @@ const MAX_UNITS: usize = 64;
 /// Checks that the first slice is one of a random-access picture and that the parameter sets it names stand
 /// in front of it. Returns a hash of its sequence parameter set; `Err` says what is missing.
 pub(crate) fn check_alone(codec: Codec, data: &[u8]) -> Result<u64, String> {
+    if codec == Codec::Mjpeg {
+        return crate::jpeg::frame_header(data).map(hash);
+    }
     let mut sets = Sets::default();
     let mut empty = true;
     for unit in units(data).take(MAX_UNITS) {
@@ -19,6 +22,7 @@ pub(crate) fn check_alone(codec: Codec, data: &[u8]) -> Result<u64, String> {
         let found = match codec {
             Codec::H264 => sets.h264(unit)?,
             Codec::H265 => sets.h265(unit)?,
+            Codec::Mjpeg => None,
         };
         if let Some(sequence) = found {
             return Ok(sequence);

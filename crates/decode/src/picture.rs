@@ -1,7 +1,7 @@
 //! A GStreamer sample → [`HostPicture`].
 
 use bytes::Bytes;
-use flow::{HostPicture, Matrix, Plane};
+use flow::{Codec, HostPicture, Matrix, Plane};
 use gst_video::{VideoColorMatrix, VideoColorRange, VideoConverter, VideoFormat, VideoFrame, VideoInfo};
 use gstreamer as gst;
 use gstreamer_video as gst_video;
@@ -11,13 +11,17 @@ const MAX_SIDE: u32 = 16_384;
 
 /// Turns samples into pictures. I420 is passed on as it is, without a copy; what else decoders give
 /// (4:2:2, 4:4:4, grey, more than 8 bits) is converted.
-#[derive(Default)]
 pub(crate) struct Converter {
+    codec: Codec,
     /// For the last format that had to be converted.
     last: Option<(VideoInfo, VideoConverter)>,
 }
 
 impl Converter {
+    pub(crate) fn new(codec: Codec) -> Self {
+        Self { codec, last: None }
+    }
+
     /// `Err` says why the sample cannot be used.
     pub(crate) fn picture(
         &mut self,
@@ -28,7 +32,13 @@ impl Converter {
         if info.width() > MAX_SIDE || info.height() > MAX_SIDE {
             return Err(format!("{}x{} is larger than {MAX_SIDE}x{MAX_SIDE}", info.width(), info.height()));
         }
-        let colour = (matrix(&info), info.colorimetry().range() == VideoColorRange::Range0_255);
+        let colour = match self.codec {
+            Codec::H264 | Codec::H265 => {
+                (matrix(&info), info.colorimetry().range() == VideoColorRange::Range0_255)
+            }
+            // JFIF knows no other, and decoders forget to say so for grey pictures.
+            Codec::Mjpeg => (Matrix::Bt601, true),
+        };
         if info.format() == VideoFormat::I420 {
             planar(&info, buffer, colour)
         } else {

@@ -72,7 +72,7 @@ impl Pool {
         on_error: impl Fn(&CameraId, &Fault) + Send + Sync + 'static,
     ) -> Result<Self, DecodeError> {
         gst::init().map_err(|e| DecodeError::Init(e.to_string()))?;
-        for element in [element(Codec::H264), element(Codec::H265)] {
+        for element in [Codec::H264, Codec::H265, Codec::Mjpeg].map(element) {
             if gst::ElementFactory::find(element).is_none() {
                 return Err(DecodeError::Missing { element, package: "gstreamer1.0-libav" });
             }

@@ -23,6 +23,7 @@ fn stream(codec: Codec, count: usize, b_frames: u32) -> Vec<Coded> {
         Codec::H265 => format!(
             "key-int-max=10 speed-preset=ultrafast log-level=none option-string=bframes={b_frames}:scenecut=0:open-gop=0:crf=10"
         ),
+        Codec::Mjpeg => "quality=95".to_owned(),
     };
     encode(codec, "I420", SIZE, &colours(count), &settings)
 }

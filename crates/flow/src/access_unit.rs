@@ -13,6 +13,8 @@ pub enum Codec {
     H264,
     /// ITU-T H.265.
     H265,
+    /// Motion JPEG: each picture is a JPEG file by itself (RFC 2435 over RTP).
+    Mjpeg,
 }
 
 impl std::fmt::Display for Codec {
@@ -20,6 +22,7 @@ impl std::fmt::Display for Codec {
         f.write_str(match self {
             Self::H264 => "H.264",
             Self::H265 => "H.265",
+            Self::Mjpeg => "Motion JPEG",
         })
     }
 }
@@ -60,12 +63,14 @@ pub struct AccessUnit {
     pub media_time: MediaTime,
     /// When its last packet arrived.
     pub captured: Timestamp,
-    /// A random-access picture (IDR, or what the session takes for one).
+    /// A random-access picture: IDR, IRAP, an H.264 intra picture that stands alone, a JPEG. In a stream that is decoded
+    /// in full also a recovery point (SEI), whose first pictures are not whole yet.
     pub key: bool,
     /// What to do with it.
     pub role: Role,
     /// RTP packets lost since the access unit before this one.
     pub lost_before: u32,
     /// Annex B byte stream (ITU-T H.264 annex B, H.265 annex B); a key picture carries its parameter sets in front.
+    /// Motion JPEG: a JFIF file.
     pub data: Bytes,
 }

@@ -35,6 +35,7 @@ pub fn codec_parts(codec: Codec) -> (&'static str, &'static str) {
         Codec::H265 => {
             ("x265enc", "h265parse config-interval=-1 ! video/x-h265,stream-format=byte-stream,alignment=au")
         }
+        Codec::Mjpeg => ("jpegenc", "identity"),
     }
 }
 
@@ -47,6 +48,7 @@ pub fn intra(codec: Codec) -> &'static str {
             "key-int-max=1 tune=zerolatency speed-preset=ultrafast log-level=none \
              option-string=info=0:pools=none:wpp=0:frame-threads=1"
         }
+        Codec::Mjpeg => "quality=95",
     }
 }
 
@@ -61,7 +63,7 @@ pub fn encode(
     // Even so configured, x265 3.5 on rare occasions gives a picture without its slice: no fault of the decoder.
     for _ in 0..5 {
         let coded = encode_once(codec, format, size, colours, settings);
-        if coded.iter().all(|picture| codec == Codec::H264 || has_h265_slice(&picture.data)) {
+        if coded.iter().all(|picture| codec != Codec::H265 || has_h265_slice(&picture.data)) {
             return coded;
         }
     }
@@ -104,7 +106,7 @@ fn solid(info: &VideoInfo, colour: Colour) -> Vec<u8> {
     let mut data = vec![0; info.size()];
     let deep = info.format_info().depth()[0] > 8;
     let shift = info.format_info().depth()[0] - 8;
-    for (plane, value) in colour.into_iter().enumerate() {
+    for (plane, value) in colour.into_iter().enumerate().take(info.n_planes() as usize) {
         let start = info.offset()[plane];
         let end = info.offset().get(plane + 1).copied().filter(|end| *end > start).unwrap_or(info.size());
         if deep {

@@ -174,6 +174,7 @@ impl Floor {
         let format = match self.codec {
             Codec::H264 => "h264",
             Codec::H265 => "hevc",
+            Codec::Mjpeg => "mjpeg",
         };
         let before = cpu::ended_children()?;
         let status = Command::new("ffmpeg")
