@@ -50,6 +50,7 @@ impl NalKind {
                 39 => Self::Sei,
                 _ => Self::Other,
             },
+            Codec::Mjpeg => Self::Other,
         }
     }
 }
@@ -90,6 +91,9 @@ fn after_start_code(bytes: &[u8]) -> Option<&[u8]> {
 /// Whether decoding can start at this access unit: an IDR, CRA or BLA picture, or in H.264 a picture whose recovery
 /// point SEI (D.1.8) says that it recovers at once, which is how encoders mark the start of an open GOP.
 pub(crate) fn is_random_access(codec: Codec, access_unit: &[u8]) -> bool {
+    if codec == Codec::Mjpeg {
+        return true;
+    }
     nals(access_unit).any(|nal| match NalKind::of(codec, nal) {
         NalKind::RandomAccess => true,
         NalKind::Sei => codec == Codec::H264 && recovers_at_once(&nal[1..]),
@@ -144,7 +148,11 @@ impl ParameterSets {
 
     /// Whether a decoder has all that it needs.
     pub(crate) fn complete(&self, codec: Codec) -> bool {
-        self.sps.is_some() && self.pps.is_some() && (codec == Codec::H264 || self.vps.is_some())
+        match codec {
+            Codec::H264 => self.sps.is_some() && self.pps.is_some(),
+            Codec::H265 => self.sps.is_some() && self.pps.is_some() && self.vps.is_some(),
+            Codec::Mjpeg => true,
+        }
     }
 
     /// All of them, as a byte stream.

@@ -24,6 +24,7 @@ fn check(clip: &Clip) {
     let set = match clip.codec {
         Codec::H264 => 0x67..=0x67,
         Codec::H265 => 0x40..=0x46,
+        Codec::Mjpeg => 0xff..=0xff,
     };
     for key in keys {
         let first_nals: Vec<u8> =

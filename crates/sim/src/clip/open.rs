@@ -168,6 +168,7 @@ fn video_branch(
     let parser = match codec {
         Codec::H264 => "h264parse",
         Codec::H265 => "h265parse",
+        Codec::Mjpeg => "jpegparse",
     };
     // -1: parameter sets before every key picture, so that a client can enter at each.
     let parser = gst::ElementFactory::make(parser).property("config-interval", -1i32).build()?;

@@ -1,10 +1,11 @@
-//! Basic (RFC 7617) and Digest (RFC 2617 without `qop`) authentication.
+//! Basic (RFC 7617) and Digest authentication: RFC 2617 with MD5 and without `qop`, RFC 7616 with SHA-256.
 
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use md5::{Digest, Md5};
+use md5::{Digest as _, Md5};
+use sha2::{Digest as _, Sha256};
 
 use super::mount::{Auth, Scheme};
 
@@ -50,9 +51,11 @@ impl Gate {
                 }
                 Verdict::Challenge(format!("Basic realm=\"{REALM}\""))
             }
-            Scheme::Digest { nonce_lifetime } => {
+            Scheme::Digest { nonce_lifetime } | Scheme::Sha256 { nonce_lifetime } => {
+                let hash: Hash =
+                    if matches!(auth.scheme, Scheme::Digest { .. }) { md5_hex } else { sha256_hex };
                 let answer = authorization.and_then(|header| scheme(header, "Digest"));
-                let right = answer.and_then(|answer| self.right_digest(auth, method, answer));
+                let right = answer.and_then(|answer| self.right_digest(hash, auth, method, answer));
                 let stale = match right {
                     Some(born) if !refuse => {
                         if age.saturating_sub(born) <= nonce_lifetime {
@@ -63,22 +66,32 @@ impl Gate {
                     _ => false,
                 };
                 let (nonce, stale) = (self.nonce(age), if stale { ", stale=true" } else { "" });
-                Verdict::Challenge(format!("Digest realm=\"{REALM}\", nonce=\"{nonce}\"{stale}"))
+                let kind = match auth.scheme {
+                    Scheme::Sha256 { .. } => ", algorithm=SHA-256, qop=\"auth\"",
+                    Scheme::Digest { .. } | Scheme::Basic => "",
+                };
+                Verdict::Challenge(format!("Digest realm=\"{REALM}\", nonce=\"{nonce}\"{kind}{stale}"))
             }
         }
     }
 
     /// When the nonce was made, if it is one of ours and the response is right.
-    fn right_digest(&self, auth: &Auth, method: &str, answer: &str) -> Option<Duration> {
+    fn right_digest(&self, hash: Hash, auth: &Auth, method: &str, answer: &str) -> Option<Duration> {
         let (nonce, uri) = (field(answer, "nonce")?, field(answer, "uri")?);
         let born = Duration::from_millis(u64::from_str_radix(nonce.get(..16)?, 16).ok()?);
         if self.nonce(born) != nonce || field(answer, "realm")? != REALM {
             return None;
         }
         let (user, password) = (&auth.credentials.user, auth.credentials.password.reveal());
-        let known = md5_hex(&format!("{user}:{REALM}:{password}"));
-        let asked = md5_hex(&format!("{method}:{uri}"));
-        let expected = md5_hex(&format!("{known}:{nonce}:{asked}"));
+        let known = hash(&format!("{user}:{REALM}:{password}"));
+        let asked = hash(&format!("{method}:{uri}"));
+        let expected = match field(answer, "qop") {
+            None => hash(&format!("{known}:{nonce}:{asked}")),
+            Some(qop) => {
+                let (count, own) = (field(answer, "nc")?, field(answer, "cnonce")?);
+                hash(&format!("{known}:{nonce}:{count}:{own}:{qop}:{asked}"))
+            }
+        };
         let right =
             field(answer, "username")? == user && field(answer, "response")?.eq_ignore_ascii_case(&expected);
         right.then_some(born)
@@ -112,8 +125,19 @@ fn field<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
     }
 }
 
+/// A digest in hexadecimal.
+type Hash = fn(&str) -> String;
+
 fn md5_hex(text: &str) -> String {
-    Md5::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Md5::digest(text))
+}
+
+fn sha256_hex(text: &str) -> String {
+    hex(&Sha256::digest(text))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -132,6 +156,42 @@ mod tests {
         let ha1 = md5_hex("Mufasa:testrealm@host.com:Circle Of Life");
         assert_eq!(ha1, "939e7578ed9e3c518a452acee763bce9");
         assert_eq!(md5_hex("GET:/dir/index.html"), "39aff3a2bab6126f332b942af96d3366");
+    }
+
+    #[test]
+    fn a_sha_256_response_matches_the_example_of_rfc_7616() {
+        // Section 3.9.1.
+        let ha1 = sha256_hex("Mufasa:http-auth@example.org:Circle of Life");
+        let ha2 = sha256_hex("GET:/dir/index.html");
+        let (nonce, cnonce) =
+            ("7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v", "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ");
+        assert_eq!(
+            sha256_hex(&format!("{ha1}:{nonce}:00000001:{cnonce}:auth:{ha2}")),
+            "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"
+        );
+    }
+
+    #[test]
+    fn a_sha_256_answer_passes_with_and_without_qop() {
+        let gate = Gate::new();
+        let auth = auth(Scheme::Sha256 { nonce_lifetime: Duration::from_secs(60) });
+        let Verdict::Challenge(challenge) = gate.check(&auth, "PLAY", None, false) else { panic!("passed") };
+        assert!(challenge.contains("algorithm=SHA-256"), "{challenge}");
+        let nonce = field(challenge.strip_prefix("Digest ").unwrap(), "nonce").unwrap();
+        let (ha1, ha2) = (sha256_hex(&format!("admin:{REALM}:12345")), sha256_hex("PLAY:rtsp://h/p"));
+        let start =
+            format!("Digest username=\"admin\", realm=\"{REALM}\", nonce=\"{nonce}\", uri=\"rtsp://h/p\"");
+        let plain = sha256_hex(&format!("{ha1}:{nonce}:{ha2}"));
+        let qop = sha256_hex(&format!("{ha1}:{nonce}:00000001:abc:auth:{ha2}"));
+        let answers = [
+            format!("{start}, response=\"{plain}\""),
+            format!("{start}, qop=auth, nc=00000001, cnonce=\"abc\", response=\"{qop}\""),
+        ];
+        for answer in answers {
+            assert_eq!(gate.check(&auth, "PLAY", Some(&answer), false), Verdict::Pass, "{answer}");
+        }
+        let wrong = format!("{start}, response=\"{ha1}\"");
+        assert_ne!(gate.check(&auth, "PLAY", Some(&wrong), false), Verdict::Pass);
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! One client: its socket, its timer and what is sent when. What it asks for is handled in `request`.
 
-use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
 
 use rtsp_types::{Message, ParseError, StatusCode};
 use tokio::io::AsyncWriteExt;
@@ -14,23 +13,17 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::extra::Extra;
+use super::host::Presence;
+use super::late::Late;
 use super::player::{Identity, Picture, Player};
-use super::rtcp;
+use super::script::Script;
 use super::server::{Mounted, Shared};
 
 /// Bytes of one request, or of what a client sends between two wake-ups.
 const MAX_INPUT: usize = 16 << 10;
-/// Datagrams in one go: a key picture sent at once would overflow a client's default receive buffer.
-const UDP_BURST: usize = 32;
-const UDP_PAUSE: Duration = Duration::from_millis(1);
-/// Pictures sent per wake-up at most when late, so that one client cannot hold a thread.
-const MAX_CATCH_UP: usize = 32;
-
-thread_local! {
-    /// Where a picture's packets are put together. One per thread, not per session: a session keeps only what its
-    /// socket did not take.
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
+/// What a reply that never ends consists of.
+const ENDLESS_HEADER: &[u8] = b"X-Header: 0123456789abcdef0123456789abcdef0123456789abcdef\r\n";
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -64,7 +57,10 @@ pub(super) enum Delivery {
 pub(super) struct Session {
     pub(super) id: String,
     pub(super) mounted: Arc<Mounted>,
-    pub(super) delivery: Delivery,
+    pub(super) script: Arc<Script>,
+    /// How the video travels; `None`: it is not set up.
+    pub(super) delivery: Option<Delivery>,
+    pub(super) extras: Vec<Extra>,
     pub(super) identity: Identity,
     pub(super) playing: Option<Playing>,
     gone: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -72,13 +68,15 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(shared: &Arc<Shared>, mounted: Arc<Mounted>, delivery: Delivery) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, mounted: Arc<Mounted>, script: Arc<Script>) -> Self {
         shared.counters.sessions.fetch_add(1, Ordering::Relaxed);
         Self {
             id: format!("{:016X}", fastrand::u64(..)),
             gone: Box::pin(mounted.gone.clone().cancelled_owned()),
             mounted,
-            delivery,
+            script,
+            delivery: None,
+            extras: Vec::new(),
             identity: Identity::random(),
             playing: None,
             shared: shared.clone(),
@@ -98,6 +96,8 @@ pub(super) struct Playing {
     pub(super) next_report: Instant,
     /// A picture of which datagrams are still to be sent, the next of them, and when.
     pub(super) in_flight: Option<(Picture, usize, Instant)>,
+    /// Datagrams that are to be late.
+    pub(super) late: Late,
 }
 
 /// One client.
@@ -105,14 +105,22 @@ pub(super) struct Connection<'a> {
     pub(super) shared: &'a Arc<Shared>,
     pub(super) stream: TcpStream,
     pub(super) peer: SocketAddr,
+    pub(super) presence: Presence,
     pub(super) session: Option<Session>,
+    /// What goes wrong here, once a request has named a mount.
+    pub(super) drawn: Option<(Arc<Mounted>, Arc<Script>)>,
     /// A fault: nothing is answered any more.
     pub(super) hung: bool,
+    /// A fault: header lines follow for ever.
+    pub(super) endless: bool,
+    /// A fault: replies that go out byte by byte, and when the next one does.
+    pub(super) drip: VecDeque<u8>,
+    pub(super) next_drip: Instant,
     /// Close when everything is written.
     pub(super) closing: bool,
     input: Vec<u8>,
     /// What the socket did not take yet, from `written` on: the rest of one picture and replies.
-    pending: Vec<u8>,
+    pub(super) pending: Vec<u8>,
     written: usize,
     /// When the socket last took something.
     progress: Instant,
@@ -120,7 +128,12 @@ pub(super) struct Connection<'a> {
 }
 
 /// Serves one client until one side ends it.
-pub(super) async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) -> End {
+pub(super) async fn serve(
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    presence: Presence,
+) -> End {
     if let Err(error) = stream.set_nodelay(true) {
         return End::Socket(error);
     }
@@ -129,8 +142,13 @@ pub(super) async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketA
         shared,
         stream,
         peer,
+        presence,
         session: None,
+        drawn: None,
         hung: false,
+        endless: false,
+        drip: VecDeque::new(),
+        next_drip: now,
         closing: false,
         input: Vec::new(),
         pending: Vec::new(),
@@ -157,8 +175,10 @@ async fn gone(session: &mut Option<Session>) {
 impl Connection<'_> {
     async fn run(&mut self) -> End {
         let mut timer = pin!(sleep_until(self.deadline()));
+        let cut = self.presence.cut.clone();
+        let mut cut = pin!(cut.cancelled());
         loop {
-            if self.closing && self.pending.is_empty() {
+            if self.closing && self.pending.is_empty() && self.drip.is_empty() {
                 return End::Done;
             }
             let deadline = self.deadline();
@@ -168,6 +188,7 @@ impl Connection<'_> {
             // While the client takes nothing its requests wait as well, so that replies cannot pile up.
             let writing = !self.pending.is_empty();
             let step = tokio::select! {
+                () = &mut cut => Err(End::Reset),
                 () = gone(&mut self.session) => Err(End::Unmounted),
                 ready = self.stream.writable(), if writing => ready.map_err(End::Socket).and_then(|()| self.flush()),
                 ready = self.stream.readable(), if !writing => ready.map_err(End::Socket).and_then(|()| self.read()),
@@ -185,17 +206,22 @@ impl Connection<'_> {
         if !self.pending.is_empty() {
             next = next.min(self.progress + self.shared.options.stall_timeout);
         }
-        let Some(playing) = self.session.as_ref().and_then(|session| session.playing.as_ref()) else {
-            return next;
-        };
+        if !self.drip.is_empty() {
+            next = next.min(self.next_drip);
+        }
+        let Some(session) = &self.session else { return next };
+        let Some(playing) = &session.playing else { return next };
         let picture = match &playing.in_flight {
             Some((_, _, resume)) => Some(*resume),
             None => playing.player.due(),
         };
+        let picture = picture.filter(|_| session.delivery.is_some());
         let end = playing.player.end().filter(|_| !self.closing);
+        let extras = session.extras.iter().filter_map(Extra::due);
         [picture, end, playing.player.cut(), Some(playing.next_report)]
             .into_iter()
             .flatten()
+            .chain(extras)
             .fold(next, Instant::min)
     }
 
@@ -209,7 +235,9 @@ impl Connection<'_> {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(End::Socket(error)),
         }
-        self.heard = Instant::now();
+        if self.hears_everything() {
+            self.heard = Instant::now();
+        }
         let input = std::mem::take(&mut self.input);
         let used = self.understand(&input)?;
         if self.closing || self.hung {
@@ -221,6 +249,17 @@ impl Connection<'_> {
             self.refuse(StatusCode::RequestMessageBodyTooLarge)?;
         }
         Ok(())
+    }
+
+    /// Whether any sign of life keeps the session; else only a certain request does, once it plays.
+    fn hears_everything(&self) -> bool {
+        let playing = self.session.as_ref().filter(|session| session.playing.is_some());
+        playing.is_none_or(|session| session.script.keep_alive.is_none())
+    }
+
+    /// That request has come.
+    pub(super) fn kept_alive(&mut self) {
+        self.heard = Instant::now();
     }
 
     /// Handles the whole messages in `input` and says how many bytes they took.
@@ -257,6 +296,12 @@ impl Connection<'_> {
         Ok(())
     }
 
+    /// Begins with header lines that never end: as soon as some are written, there are more.
+    pub(super) fn start_endless(&mut self) -> Result<(), End> {
+        self.pending.extend_from_slice(ENDLESS_HEADER);
+        Ok(())
+    }
+
     fn flush(&mut self) -> Result<(), End> {
         let pending = std::mem::take(&mut self.pending);
         let taken = self.write(&pending[self.written..])?;
@@ -269,6 +314,9 @@ impl Connection<'_> {
         } else {
             // The memory goes as well: most sessions never need it again.
             self.written = 0;
+            if self.endless {
+                self.pending = ENDLESS_HEADER.repeat(64);
+            }
         }
         Ok(())
     }
@@ -294,117 +342,22 @@ impl Connection<'_> {
         if !self.pending.is_empty() && now >= self.progress + self.shared.options.stall_timeout {
             return Err(End::Stalled);
         }
+        self.drip_one(now)?;
         let Some(mut session) = self.session.take() else { return Ok(()) };
-        let result = match &mut session.playing {
-            Some(playing) => self.play(session.delivery, playing, now),
-            None => Ok(()),
+        let result = match (&mut session.playing, session.delivery) {
+            (Some(playing), Some(delivery)) => self.play(delivery, playing, now),
+            _ => Ok(()),
         };
+        let result = result.and_then(|()| self.play_extras(&mut session.extras, now));
         self.session = Some(session);
         result
     }
 
-    fn play(&mut self, delivery: Delivery, playing: &mut Playing, now: Instant) -> Result<(), End> {
-        if playing.player.cut().is_some_and(|cut| now >= cut) {
-            return Err(End::Reset);
-        }
-        if now >= playing.next_report {
-            playing.next_report = now + self.shared.options.report_every;
-            if !playing.player.silent(now) {
-                SCRATCH.with_borrow_mut(|out| {
-                    self.send_rtcp(delivery, playing, out, now, rtcp::sender_report)
-                })?;
-            }
-        }
-        for _ in 0..MAX_CATCH_UP {
-            let due = match &playing.in_flight {
-                Some((_, _, resume)) => *resume,
-                None => playing.player.due().unwrap_or(now + UDP_PAUSE),
-            };
-            if due > now {
-                break;
-            }
-            SCRATCH.with_borrow_mut(|out| match delivery {
-                Delivery::Interleaved { rtp, .. } => self.send_interleaved(&mut playing.player, rtp, out),
-                Delivery::Udp { rtp, .. } => {
-                    self.send_datagrams(playing, rtp, out, now);
-                    Ok(())
-                }
-            })?;
-        }
-        if !self.closing && playing.player.end().is_some_and(|end| now >= end) {
-            self.closing = true;
-            SCRATCH.with_borrow_mut(|out| self.send_rtcp(delivery, playing, out, now, rtcp::bye))?;
-        }
-        Ok(())
-    }
-
-    fn send_interleaved(&mut self, player: &mut Player, channel: u8, out: &mut Vec<u8>) -> Result<(), End> {
-        let counters = &self.shared.counters;
-        if !self.pending.is_empty() {
-            player.drop_to_key();
-            counters.pictures_dropped.fetch_add(player.take_skipped(), Ordering::Relaxed);
-            return Ok(());
-        }
-        counters.pictures.fetch_add(1, Ordering::Relaxed);
-        let picture = player.take();
-        out.clear();
-        player.interleaved(&picture, channel, out);
-        self.send(out)
-    }
-
-    /// Sends the next datagrams of the picture in flight, or of the one that is due.
-    fn send_datagrams(&mut self, playing: &mut Playing, to: SocketAddr, out: &mut Vec<u8>, now: Instant) {
-        let counters = &self.shared.counters;
-        let (picture, first) = match playing.in_flight.take() {
-            Some((picture, next, _)) => (picture, next),
-            None => {
-                counters.pictures.fetch_add(1, Ordering::Relaxed);
-                let picture = playing.player.take();
-                let first = picture.packets.start;
-                (picture, first)
-            }
-        };
-        let end = picture.packets.end.min(first + UDP_BURST);
-        for packet in first..end {
-            out.clear();
-            // A datagram that the kernel does not take is lost, as it would be on the way.
-            if playing.player.packet(&picture, packet, out)
-                && let Ok(size) = self.shared.rtp.try_send_to(out, to)
-            {
-                counters.bytes.fetch_add(size as u64, Ordering::Relaxed);
-            }
-        }
-        if end < picture.packets.end {
-            playing.in_flight = Some((picture, end, now + UDP_PAUSE));
-        }
-    }
-
-    fn send_rtcp(
-        &mut self,
-        delivery: Delivery,
-        playing: &Playing,
-        out: &mut Vec<u8>,
-        now: Instant,
-        write: fn(&rtcp::Report, SystemTime, &mut Vec<u8>),
-    ) -> Result<(), End> {
-        out.clear();
-        let report = playing.player.report(now);
-        match delivery {
-            Delivery::Interleaved { rtcp, .. } => {
-                // A report can wait; half a picture cannot be interrupted, so it is queued behind it.
-                out.extend_from_slice(&[b'$', rtcp, 0, 0]);
-                write(&report, SystemTime::now(), out);
-                let size = (out.len() - 4) as u16;
-                out[2..4].copy_from_slice(&size.to_be_bytes());
-                self.send(out)
-            }
-            Delivery::Udp { rtcp, .. } => {
-                write(&report, SystemTime::now(), out);
-                if let Ok(size) = self.shared.rtcp.try_send_to(out, rtcp) {
-                    self.shared.counters.bytes.fetch_add(size as u64, Ordering::Relaxed);
-                }
-                Ok(())
-            }
-        }
+    fn drip_one(&mut self, now: Instant) -> Result<(), End> {
+        let Some((_, script)) = self.drawn.as_ref().filter(|_| now >= self.next_drip) else { return Ok(()) };
+        let pause = script.drip.unwrap_or_default();
+        let Some(byte) = self.drip.pop_front() else { return Ok(()) };
+        self.next_drip = now + pause;
+        self.send(&[byte])
     }
 }

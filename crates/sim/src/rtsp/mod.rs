@@ -9,14 +9,24 @@
 
 mod auth;
 mod connection;
+mod extra;
+mod fault;
+mod host;
+mod jpeg;
+mod late;
 mod mount;
 mod packets;
+mod play;
 mod player;
+mod random;
 mod request;
 mod rtcp;
 mod script;
 mod sdp;
 mod server;
 
-pub use mount::{Auth, Fault, Mount, MountError, Scheme, Start, Step};
+pub use fault::{Fault, KeepAlive, Step};
+pub use host::HostStats;
+pub use mount::{Auth, Mount, MountError, Scheme, Start, Track};
+pub use random::RandomFaults;
 pub use server::{Options, PlayRecord, Server, Stats};

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use fleet::Credentials;
 
+use super::fault::Fault;
+use super::random::RandomFaults;
 use crate::Clip;
 
 /// What is served under a path.
@@ -12,12 +14,16 @@ use crate::Clip;
 pub struct Mount {
     /// The pictures.
     pub clip: Arc<Clip>,
+    /// What is offered beside the video.
+    pub tracks: Vec<Track>,
     /// Where in the clip a session begins.
     pub start: Start,
     /// Who may watch; `None`: anybody.
     pub auth: Option<Auth>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
+    /// What goes wrong as well, drawn anew for each connection.
+    pub random: Option<RandomFaults>,
     /// How often the clip is played before the server says BYE and closes; `None`: for ever. With [`Start::Live`]
     /// the round under way at PLAY counts as the first.
     pub rounds: Option<u32>,
@@ -26,7 +32,26 @@ pub struct Mount {
 impl Mount {
     /// Plays `clip` for ever, from its first picture, to anybody, without faults.
     pub fn new(clip: Arc<Clip>) -> Self {
-        Self { clip, start: Start::OnPlay, auth: None, faults: Vec::new(), rounds: None }
+        Self {
+            clip,
+            tracks: Vec::new(),
+            start: Start::OnPlay,
+            auth: None,
+            faults: Vec::new(),
+            random: None,
+            rounds: None,
+        }
+    }
+
+    /// The same with one more track beside the video.
+    pub fn with_track(mut self, track: Track) -> Self {
+        self.tracks.push(track);
+        self
+    }
+
+    /// The same with faults that are drawn anew for each connection.
+    pub fn with_random_faults(self, random: RandomFaults) -> Self {
+        Self { random: Some(random), ..self }
     }
 
     /// The same with another start.
@@ -51,6 +76,15 @@ impl Mount {
     }
 }
 
+/// What cameras offer beside the video. It is sent to clients that set it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Track {
+    /// G.711 μ-law (RFC 3551 section 4.5.14) at 8 kHz, 20 ms per packet. Listed after the video.
+    Audio,
+    /// ONVIF metadata: an XML document per second, no clock worth mentioning. Listed before the video.
+    Metadata,
+}
+
 /// Where in the clip a session begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
@@ -59,6 +93,11 @@ pub enum Start {
     /// All sessions of all mounts share one running position, counted from the start of the server, so that cameras
     /// with different offsets can share one clip. A session gets its first picture at the next key picture.
     Live {
+        /// Added to the running position.
+        offset: Duration,
+    },
+    /// Like `Live`, but without waiting for a key picture: as cameras do that send what the encoder gives just now.
+    Anywhere {
         /// Added to the running position.
         offset: Duration,
     },
@@ -83,69 +122,11 @@ pub enum Scheme {
         /// An older nonce is answered with 401 and `stale=true`. At least 1 s.
         nonce_lifetime: Duration,
     },
-}
-
-/// Something that goes wrong on purpose. Times count from PLAY.
-#[derive(Debug, Clone)]
-pub enum Fault {
-    /// The connection is reset as soon as a request names the path. (Nothing listens: use an address without server.)
-    RefuseConnection,
-    /// Every request that names the path gets this status, for example 404 or 503.
-    Answer(u16),
-    /// The request is never answered, nor is anything after it.
-    Hang(Step),
-    /// DESCRIBE is answered with bytes that are no SDP.
-    GarbageSdp,
-    /// The right password is refused, always.
-    WrongPassword,
-    /// The session stays, requests are answered, but no more media come.
-    SilentAfter(Duration),
-    /// Random bytes come instead of media.
-    GarbageAfter(Duration),
-    /// The TCP connection is reset.
-    CutAfter(Duration),
-    /// This share of the packets is lost; sequence numbers tell.
-    LosePackets {
-        /// 0.0 to 1.0.
-        share: f64,
-        /// The same seed loses the same packets in every session.
-        seed: u64,
+    /// RFC 7616 with SHA-256 and `qop="auth"`. An answer without `qop` is taken as well.
+    Sha256 {
+        /// As for `Digest`.
+        nonce_lifetime: Duration,
     },
-    /// At the first key picture after this time the stream goes on with another clip, without new SDP; timestamps
-    /// and sequence numbers continue.
-    SwitchClip {
-        /// When.
-        after: Duration,
-        /// To what.
-        to: Arc<Clip>,
-    },
-    /// Bytes of every so-many-th picture are flipped, except in its parameter sets.
-    CorruptPicture {
-        /// 1: every picture.
-        every: u32,
-    },
-    /// The marker bit, which ends a picture, is never set.
-    NoMarker,
-    /// RTP timestamps jump.
-    TimestampJump {
-        /// When.
-        after: Duration,
-        /// By how much, at 90 kHz.
-        ticks: i32,
-    },
-}
-
-/// A request that can hang.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// OPTIONS.
-    Options,
-    /// DESCRIBE.
-    Describe,
-    /// SETUP.
-    Setup,
-    /// PLAY.
-    Play,
 }
 
 /// Why a path cannot be mounted.

@@ -1,18 +1,51 @@
 //! A clip, cut into RTP payloads once and shared by all sessions.
 //!
-//! H.264 by RFC 6184 (single NAL unit packets and FU-A), H.265 by RFC 7798 (single NAL unit packets and FUs).
+//! H.264 by RFC 6184 (single NAL unit packets and FU-A), H.265 by RFC 7798 (single NAL unit packets and FUs), Motion
+//! JPEG by RFC 2435.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use flow::Codec;
 
+use super::jpeg;
 use crate::Clip;
 use crate::nal::{self, NalKind, ParameterSets};
 
 /// Payload bytes per packet at most: fits an Ethernet frame with IPv6, UDP, RTP and a tunnel around it.
 pub(super) const MAX_PAYLOAD: usize = 1_400;
+
+/// RFC 3551 gives JPEG a payload type of its own.
+pub(super) fn payload_type(codec: Codec) -> u8 {
+    match codec {
+        Codec::H264 | Codec::H265 => 96,
+        Codec::Mjpeg => 26,
+    }
+}
+
+/// Whether a payload is a parameter set.
+pub(super) fn is_parameter_set(codec: Codec, payload: &[u8]) -> bool {
+    matches!(NalKind::of(codec, payload), NalKind::Vps | NalKind::Sps | NalKind::Pps)
+}
+
+/// Whether a NAL unit ends with this payload.
+pub(super) fn ends_unit(codec: Codec, payload: &[u8]) -> bool {
+    match (codec, payload) {
+        (Codec::H264, [first, header, ..]) if first & 0x1f == 28 => header & 0x40 != 0,
+        (Codec::H265, [first, _, header, ..]) if first >> 1 & 0x3f == 49 => header & 0x40 != 0,
+        (Codec::H264 | Codec::H265, _) => true,
+        (Codec::Mjpeg, _) => false,
+    }
+}
+
+/// The header of a NAL unit that decoders throw away (filler data); empty where there is no such thing.
+pub(super) fn filler(codec: Codec) -> &'static [u8] {
+    match codec {
+        Codec::H264 => &[12],
+        Codec::H265 => &[38 << 1, 1],
+        Codec::Mjpeg => &[],
+    }
+}
 
 /// One picture of the table.
 #[derive(Debug)]
@@ -30,8 +63,13 @@ pub(super) struct Unit {
 /// The payloads of a clip, ready for RTP headers.
 #[derive(Debug)]
 pub(super) struct PacketTable {
-    /// The clip.
-    pub(super) clip: Arc<Clip>,
+    pub(super) codec: Codec,
+    /// How long one round takes.
+    pub(super) duration: Duration,
+    /// Pictures per second, on average.
+    pub(super) fps: f64,
+    /// On average.
+    pub(super) bits_per_second: f64,
     /// Its pictures in decoding order.
     pub(super) units: Vec<Unit>,
     /// The parameter sets of its first picture, for the SDP.
@@ -42,25 +80,28 @@ pub(super) struct PacketTable {
 }
 
 impl PacketTable {
-    /// Cuts `clip` up. `None` if it has no pictures, does not start with a key picture with parameter sets, or
-    /// takes no time.
-    pub(super) fn new(clip: Arc<Clip>) -> Option<Self> {
+    /// Cuts `clip` up. `None` if it has no pictures, does not start with a key picture with parameter sets, takes no
+    /// time, or holds JPEGs that RFC 2435 cannot send.
+    pub(super) fn new(clip: &Clip) -> Option<Self> {
         let first = clip.units.first().filter(|first| first.key)?;
         let sets = ParameterSets::of(clip.codec, &first.data);
         if !sets.complete(clip.codec) || clip.duration.is_zero() {
             return None;
         }
-        let sends = send_times(&clip);
-        let mut table =
-            Self { units: Vec::with_capacity(sends.len()), sets, ends: Vec::new(), bytes: Vec::new(), clip };
-        let clip = table.clip.clone();
+        let sends = send_times(clip);
+        let mut table = Self {
+            codec: clip.codec,
+            duration: clip.duration,
+            fps: clip.fps(),
+            bits_per_second: clip.bits_per_second(),
+            units: Vec::with_capacity(sends.len()),
+            sets,
+            ends: Vec::new(),
+            bytes: Vec::new(),
+        };
         for (unit, send) in clip.units.iter().zip(sends) {
             let from = table.ends.len();
-            for nal in nal::nals(&unit.data) {
-                if NalKind::of(clip.codec, nal) != NalKind::Delimiter {
-                    table.push_nal(clip.codec, nal);
-                }
-            }
+            table.push_picture(clip.codec, &unit.data)?;
             table.units.push(Unit { key: unit.key, pts: unit.pts, send, packets: from..table.ends.len() });
         }
         table.bytes.shrink_to_fit();
@@ -73,16 +114,31 @@ impl PacketTable {
         &self.bytes[start..self.ends[packet]]
     }
 
+    fn push_picture(&mut self, codec: Codec, picture: &[u8]) -> Option<()> {
+        if codec == Codec::Mjpeg {
+            jpeg::payloads(picture).ok()?.iter().for_each(|payload| self.push(payload));
+            return Some(());
+        }
+        for nal in nal::nals(picture).filter(|nal| NalKind::of(codec, nal) != NalKind::Delimiter) {
+            self.push_nal(codec, nal);
+        }
+        Some(())
+    }
+
+    fn push(&mut self, payload: &[u8]) {
+        self.bytes.extend_from_slice(payload);
+        self.ends.push(self.bytes.len());
+    }
+
     fn push_nal(&mut self, codec: Codec, nal: &[u8]) {
         if nal.len() <= MAX_PAYLOAD {
-            self.bytes.extend_from_slice(nal);
-            self.ends.push(self.bytes.len());
-            return;
+            return self.push(nal);
         }
         // What stands before each fragment, the last byte being the FU header without its start and end bits.
         let (header, prefix) = match codec {
             Codec::H264 => (1, [nal[0] & 0xe0 | 28, nal[0] & 0x1f].to_vec()),
             Codec::H265 => (2, [nal[0] & 0x81 | 49 << 1, nal[1], nal[0] >> 1 & 0x3f].to_vec()),
+            Codec::Mjpeg => return,
         };
         let body = &nal[header..];
         let room = MAX_PAYLOAD - prefix.len();
@@ -116,9 +172,9 @@ mod tests {
         ClipUnit { data: data.into(), key, pts: Duration::from_millis(pts_ms) }
     }
 
-    fn clip(codec: Codec, units: Vec<ClipUnit>) -> Arc<Clip> {
+    fn clip(codec: Codec, units: Vec<ClipUnit>) -> Clip {
         let duration = Duration::from_millis(40 * units.len() as u64);
-        Arc::new(Clip { codec, width: 16, height: 16, units, duration })
+        Clip { codec, width: 16, height: 16, units, duration }
     }
 
     fn h264_key(slice: usize) -> Vec<u8> {
@@ -130,7 +186,7 @@ mod tests {
 
     #[test]
     fn fragments_carry_start_end_and_type_and_add_up_to_the_nal() {
-        let table = PacketTable::new(clip(Codec::H264, vec![unit(h264_key(4_000), true, 0)])).unwrap();
+        let table = PacketTable::new(&clip(Codec::H264, vec![unit(h264_key(4_000), true, 0)])).unwrap();
         let payloads: Vec<&[u8]> = table.units[0].packets.clone().map(|i| table.payload(i)).collect();
         assert_eq!(payloads.len(), 5, "SPS, PPS, three fragments; no delimiter");
         assert_eq!(payloads[0], [0x67, 1, 2, 3]);
@@ -147,7 +203,7 @@ mod tests {
         let mut data =
             vec![0, 0, 1, 32 << 1, 1, 7, 0, 0, 1, 33 << 1, 1, 7, 0, 0, 1, 34 << 1, 1, 7, 0, 0, 1, 19 << 1, 1];
         data.extend(vec![0xaa; 3_000]);
-        let table = PacketTable::new(clip(Codec::H265, vec![unit(data, true, 0)])).unwrap();
+        let table = PacketTable::new(&clip(Codec::H265, vec![unit(data, true, 0)])).unwrap();
         let payloads: Vec<&[u8]> = table.units[0].packets.clone().map(|i| table.payload(i)).collect();
         assert_eq!(payloads.len(), 6);
         assert_eq!(payloads[3][..3], [49 << 1, 1, 0x80 | 19]);
@@ -164,15 +220,15 @@ mod tests {
             unit(plain(), false, 40),
             unit(plain(), false, 80),
         ];
-        let table = PacketTable::new(clip(Codec::H264, units)).unwrap();
+        let table = PacketTable::new(&clip(Codec::H264, units)).unwrap();
         assert!(table.units.iter().all(|unit| unit.send >= unit.pts));
         assert!(table.units.windows(2).all(|pair| pair[1].send - pair[0].send == Duration::from_millis(40)));
     }
 
     #[test]
     fn a_clip_that_no_client_could_enter_is_refused() {
-        assert!(PacketTable::new(clip(Codec::H264, vec![])).is_none());
-        assert!(PacketTable::new(clip(Codec::H264, vec![unit(vec![0, 0, 1, 0x65, 1], true, 0)])).is_none());
-        assert!(PacketTable::new(clip(Codec::H264, vec![unit(h264_key(10), false, 0)])).is_none());
+        assert!(PacketTable::new(&clip(Codec::H264, vec![])).is_none());
+        assert!(PacketTable::new(&clip(Codec::H264, vec![unit(vec![0, 0, 1, 0x65, 1], true, 0)])).is_none());
+        assert!(PacketTable::new(&clip(Codec::H264, vec![unit(h264_key(10), false, 0)])).is_none());
     }
 }

@@ -6,13 +6,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::packets::PacketTable;
+use super::packets::{self, MAX_PAYLOAD, PacketTable};
 use super::rtcp::Report;
 use super::script::Script;
-use super::sdp::PAYLOAD_TYPE;
-use crate::nal::NalKind;
 
-/// RTP header without extensions and contributing sources (RFC 3550 section 5.1).
+/// Bytes of a [`Header`].
 const RTP_HEADER: usize = 12;
 
 /// The numbers that a session announces before it plays.
@@ -41,6 +39,10 @@ pub(super) struct Picture {
     last: usize,
     corrupt: bool,
     garbage: bool,
+    /// Filler packets to be sent before its last one.
+    filler: u32,
+    /// The connection is to be reset in the middle of it.
+    pub(super) cut: bool,
 }
 
 /// One session's way through a clip.
@@ -68,7 +70,7 @@ pub(super) struct Player {
 }
 
 impl Player {
-    /// Starts at `position` of the clip, or rather at the first key picture from there on.
+    /// Starts at the first picture from `position` of the clip on.
     pub(super) fn new(
         table: Arc<PacketTable>,
         script: Arc<Script>,
@@ -98,9 +100,15 @@ impl Player {
             loss: fastrand::Rng::with_seed(seed),
             noise: fastrand::Rng::with_seed(1),
         };
-        player.skip_to_key();
-        player.skipped = 0;
+        player.settle();
         player
+    }
+
+    /// The same, but not before the next key picture.
+    pub(super) fn from_key(mut self) -> Self {
+        self.skip_to_key();
+        self.skipped = 0;
+        self
     }
 
     /// When the next picture is due; `None`: none will come.
@@ -113,10 +121,12 @@ impl Player {
         (!silent).then_some(due)
     }
 
-    /// When the last round is over; `None`: the clip is played for ever, or not yet in its last round.
+    /// When the server is to say BYE; `None`: the clip is played for ever, or not yet in its last round.
     pub(super) fn end(&self) -> Option<Instant> {
         // One more picture would be due: with B pictures that is later than the round's last shown picture.
-        self.ended().then(|| self.round_start() + self.table.units[0].send)
+        let over = self.ended().then(|| self.round_start() + self.table.units[0].send);
+        let bye = self.script.bye_after.map(|after| self.played + after);
+        [over, bye].into_iter().flatten().min()
     }
 
     /// The RTP timestamp of the picture that comes next, for RTP-Info.
@@ -136,6 +146,8 @@ impl Player {
         let unit = &self.table.units[self.index];
         let after = (start + unit.send).saturating_duration_since(self.played);
         let picture = Picture {
+            filler: self.filler(&unit.packets),
+            cut: self.script.cut_in_picture.is_some_and(|from| after >= from),
             packets: unit.packets.clone(),
             timestamp: self.timestamp(start + unit.pts),
             last: unit.packets.end - 1,
@@ -162,7 +174,10 @@ impl Player {
 
     /// Appends one packet of `picture`, header and payload, unless it is to be lost.
     pub(super) fn packet(&mut self, picture: &Picture, packet: usize, out: &mut Vec<u8>) -> bool {
-        let payload = picture.table.payload(packet);
+        let (payload, codec) = (picture.table.payload(packet), picture.table.codec);
+        if self.script.sets_only_in_sdp && packets::is_parameter_set(codec, payload) {
+            return false;
+        }
         let sequence = self.sequence;
         self.sequence = sequence.wrapping_add(1);
         if let Some((share, _)) = self.script.lose
@@ -178,22 +193,43 @@ impl Player {
             self.noise.fill(&mut out[begin..]);
             return true;
         }
-        let marker = packet == picture.last && !self.script.no_marker;
-        out.extend_from_slice(&[0x80, PAYLOAD_TYPE | u8::from(marker) << 7]);
-        out.extend_from_slice(&sequence.to_be_bytes());
-        out.extend_from_slice(&picture.timestamp.to_be_bytes());
-        out.extend_from_slice(&self.identity.ssrc.to_be_bytes());
+        let ends =
+            packet == picture.last || (self.script.mark_each_unit && packets::ends_unit(codec, payload));
+        let header = Header {
+            marker: ends && !self.script.no_marker,
+            payload_type: packets::payload_type(codec),
+            sequence,
+            timestamp: picture.timestamp,
+            ssrc: self.identity.ssrc,
+        };
+        header.write(out);
         out.extend_from_slice(payload);
-        if picture.corrupt && !is_parameter_set(&picture.table, payload) {
+        if picture.corrupt && !packets::is_parameter_set(codec, payload) {
             // From byte 8 on: the picture still starts like one.
             out[begin + RTP_HEADER..].iter_mut().skip(8).step_by(23).for_each(|byte| *byte ^= 0x5a);
         }
         true
     }
 
-    /// Appends a whole picture, framed for the RTSP connection (RFC 2326 section 10.12); garbage is not framed.
+    /// Appends a whole picture, framed for the RTSP connection (RFC 2326 section 10.12); garbage is not framed. A
+    /// picture that is to be cut ends in the middle of a packet.
     pub(super) fn interleaved(&mut self, picture: &Picture, channel: u8, out: &mut Vec<u8>) {
+        if self.script.strange_channel {
+            let frame = [b'$', channel.wrapping_add(40), 0, 100];
+            out.extend_from_slice(&frame);
+            out.resize(out.len() + 100, 0x80);
+        }
         for packet in picture.packets.clone() {
+            if packet == picture.last {
+                (0..picture.filler).for_each(|_| self.filler_packet(picture, channel, out));
+            }
+            if let Some((every, bytes)) = self.script.garbage_between
+                && self.sent_packets.is_multiple_of(every)
+            {
+                let begin = out.len();
+                out.resize(begin + bytes, 0);
+                self.noise.fill(&mut out[begin..]);
+            }
             let begin = out.len();
             if !picture.garbage {
                 out.extend_from_slice(&[b'$', channel, 0, 0]);
@@ -201,10 +237,39 @@ impl Player {
             if !self.packet(picture, packet, out) {
                 out.truncate(begin);
             } else if !picture.garbage {
-                let size = (out.len() - begin - 4) as u16;
-                out[begin + 2..begin + 4].copy_from_slice(&size.to_be_bytes());
+                close_frame(out, begin);
             }
         }
+        if picture.cut {
+            out.truncate(out.len() / 2 + 1);
+        }
+    }
+
+    /// How many packets of filler data bring a picture to the rate of a flood.
+    fn filler(&self, packets: &Range<usize>) -> u32 {
+        let Some(rate) = self.script.flood else { return 0 };
+        if packets::filler(self.table.codec).is_empty() {
+            return 0;
+        }
+        let wanted = rate as f64 / 8.0 / self.table.fps / MAX_PAYLOAD as f64;
+        (wanted as u32).saturating_sub(packets.len() as u32)
+    }
+
+    fn filler_packet(&mut self, picture: &Picture, channel: u8, out: &mut Vec<u8>) {
+        let begin = out.len();
+        out.extend_from_slice(&[b'$', channel, 0, 0]);
+        let header = Header {
+            marker: false,
+            payload_type: packets::payload_type(picture.table.codec),
+            sequence: self.sequence,
+            timestamp: picture.timestamp,
+            ssrc: self.identity.ssrc,
+        };
+        self.sequence = self.sequence.wrapping_add(1);
+        header.write(out);
+        out.extend_from_slice(packets::filler(picture.table.codec));
+        out.resize(begin + 4 + RTP_HEADER + MAX_PAYLOAD, 0xff);
+        close_frame(out, begin);
     }
 
     /// What a sender report says at `now`.
@@ -222,6 +287,11 @@ impl Player {
         self.script.silent_after.is_some_and(|after| now >= self.played + after)
     }
 
+    /// By how many seconds the camera's clock is wrong.
+    pub(super) fn clock_error(&self, now: Instant) -> i64 {
+        self.script.clock_jumped(now.saturating_duration_since(self.played))
+    }
+
     /// When the connection is to be cut.
     pub(super) fn cut(&self) -> Option<Instant> {
         self.script.cut_after.map(|after| self.played + after)
@@ -232,7 +302,7 @@ impl Player {
     }
 
     fn round_start(&self) -> Instant {
-        self.origin + self.shift + self.table.clip.duration * self.round
+        self.origin + self.shift + self.table.duration * self.round
     }
 
     fn timestamp(&self, at: Instant) -> u32 {
@@ -264,7 +334,7 @@ impl Player {
         let unit = &self.table.units[self.index];
         let Some((after, to)) = self.script.switches.get(self.switched) else { return };
         if unit.key && self.round_start() + unit.send >= self.played + *after {
-            self.shift += self.table.clip.duration * self.round + unit.pts;
+            self.shift += self.table.duration * self.round + unit.pts;
             self.table = to.clone();
             self.switched += 1;
             self.index = 0;
@@ -273,132 +343,30 @@ impl Player {
     }
 }
 
-fn is_parameter_set(table: &PacketTable, payload: &[u8]) -> bool {
-    matches!(NalKind::of(table.clip.codec, payload), NalKind::Vps | NalKind::Sps | NalKind::Pps)
+/// Fills in the length of the interleaved frame that began at `begin`.
+fn close_frame(out: &mut [u8], begin: usize) {
+    let size = (out.len() - begin - 4) as u16;
+    out[begin + 2..begin + 4].copy_from_slice(&size.to_be_bytes());
+}
+
+/// An RTP header without extensions and contributing sources (RFC 3550 section 5.1).
+pub(super) struct Header {
+    pub(super) marker: bool,
+    pub(super) payload_type: u8,
+    pub(super) sequence: u16,
+    pub(super) timestamp: u32,
+    pub(super) ssrc: u32,
+}
+
+impl Header {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[0x80, self.payload_type | u8::from(self.marker) << 7]);
+        out.extend_from_slice(&self.sequence.to_be_bytes());
+        out.extend_from_slice(&self.timestamp.to_be_bytes());
+        out.extend_from_slice(&self.ssrc.to_be_bytes());
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rtsp::mount::Fault;
-    use crate::{Clip, ClipUnit};
-    use flow::Codec;
-
-    /// 25 pictures per second, a key picture every `gop`.
-    fn table(pictures: u64, gop: u64) -> Arc<PacketTable> {
-        let key = vec![0, 0, 1, 0x67, 1, 2, 3, 0, 0, 1, 0x68, 4, 0, 0, 1, 0x65, 9, 9, 9, 9];
-        let plain = vec![0, 0, 1, 0x41, 0x9a, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7];
-        let units = (0..pictures).map(|i| {
-            let data = if i % gop == 0 { key.clone() } else { plain.clone() };
-            ClipUnit { data: data.into(), key: i % gop == 0, pts: Duration::from_millis(40 * i) }
-        });
-        let duration = Duration::from_millis(40 * pictures);
-        let clip = Clip { codec: Codec::H264, width: 16, height: 16, units: units.collect(), duration };
-        Arc::new(PacketTable::new(Arc::new(clip)).unwrap())
-    }
-
-    fn script(faults: &[Fault]) -> Arc<Script> {
-        Arc::new(Script::new(faults, |_| Err(())).unwrap_or_default())
-    }
-
-    fn player(script: Arc<Script>, rounds: Option<u32>, position_ms: u64) -> (Player, Instant) {
-        let now = Instant::now();
-        let identity = Identity { ssrc: 1, sequence: u16::MAX - 10, timestamp: u32::MAX - 10_000 };
-        (Player::new(table(10, 5), script, rounds, identity, now, Duration::from_millis(position_ms)), now)
-    }
-
-    /// Due time after PLAY in ms, RTP timestamp and sequence number of each packet.
-    fn play(player: &mut Player, played: Instant, pictures: usize) -> Vec<(u128, u32, u16)> {
-        let mut seen = Vec::new();
-        for _ in 0..pictures {
-            let Some(due) = player.due() else { break };
-            let picture = player.take();
-            for packet in picture.packets.clone() {
-                let mut out = Vec::new();
-                if player.packet(&picture, packet, &mut out) {
-                    let timestamp = u32::from_be_bytes(out[4..8].try_into().unwrap());
-                    let sequence = u16::from_be_bytes(out[2..4].try_into().unwrap());
-                    seen.push(((due - played).as_millis(), timestamp, sequence));
-                }
-            }
-        }
-        seen
-    }
-
-    #[test]
-    fn rounds_continue_time_timestamps_and_sequence_numbers() {
-        let (mut player, now) = player(script(&[]), None, 0);
-        let seen = play(&mut player, now, 35);
-        for pair in seen.windows(2) {
-            assert_eq!(pair[1].2, pair[0].2.wrapping_add(1));
-            let (ms, ticks) = (pair[1].0 - pair[0].0, pair[1].1.wrapping_sub(pair[0].1));
-            assert!((ms, ticks) == (40, 3_600) || (ms, ticks) == (0, 0), "{pair:?}");
-        }
-        assert_eq!(seen.last().unwrap().0, 34 * 40);
-    }
-
-    #[test]
-    fn a_live_session_enters_at_the_next_key_picture() {
-        let (mut player, now) = player(script(&[]), None, 90);
-        assert_eq!(play(&mut player, now, 1)[0].0, 110, "key picture 5 is at 200 ms");
-        let (mut wrapped, now) = self::player(script(&[]), None, 390);
-        assert_eq!(play(&mut wrapped, now, 1)[0].0, 10, "the next round's first picture");
-        assert_eq!(wrapped.take_skipped(), 0, "nobody missed what came before PLAY");
-    }
-
-    #[test]
-    fn the_last_round_ends() {
-        let (mut player, now) = player(script(&[]), Some(2), 0);
-        assert_eq!(player.end(), None);
-        play(&mut player, now, 100);
-        assert_eq!(player.end(), Some(now + Duration::from_millis(800)));
-    }
-
-    #[test]
-    fn a_slow_reader_is_taken_to_the_next_key_picture() {
-        let (mut player, now) = player(script(&[]), None, 0);
-        play(&mut player, now, 2);
-        player.drop_to_key();
-        assert_eq!(player.due(), Some(now + Duration::from_millis(200)));
-        assert_eq!(player.take_skipped(), 3);
-    }
-
-    #[test]
-    fn lost_packets_leave_gaps_and_are_the_same_every_time() {
-        let lossy = || player(script(&[Fault::LosePackets { share: 0.3, seed: 9 }]), None, 0);
-        let run = || {
-            let (mut player, now) = lossy();
-            play(&mut player, now, 500).into_iter().map(|(_, _, sequence)| sequence).collect::<Vec<_>>()
-        };
-        let seen = run();
-        assert_eq!(seen, run());
-        assert!((400..580).contains(&seen.len()), "{} of 700 packets", seen.len());
-    }
-
-    #[test]
-    fn a_switch_waits_for_a_key_picture_and_keeps_the_timestamps() {
-        let now = Instant::now();
-        let after = Duration::from_millis(90);
-        let script = Script { switches: vec![(after, table(4, 4))], ..Script::default() };
-        let identity = Identity { ssrc: 1, sequence: 0, timestamp: 0 };
-        let mut player = Player::new(table(10, 5), Arc::new(script), None, identity, now, Duration::ZERO);
-        let seen = play(&mut player, now, 12);
-        let mut times: Vec<_> = seen.iter().map(|packet| (packet.0, packet.1)).collect();
-        times.dedup();
-        assert_eq!(times, (0..12).map(|i| (40 * i, 3_600 * i as u32)).collect::<Vec<_>>());
-        assert_eq!(player.table.units.len(), 4);
-    }
-
-    #[test]
-    fn a_timestamp_jump_and_silence_come_when_they_are_due() {
-        let faults = [
-            Fault::TimestampJump { after: Duration::from_millis(80), ticks: -5_000 },
-            Fault::SilentAfter(Duration::from_millis(120)),
-        ];
-        let (mut player, now) = player(script(&faults), None, 0);
-        let seen = play(&mut player, now, 50);
-        let last = seen.last().unwrap();
-        assert_eq!(last.0, 80);
-        assert_eq!(last.1.wrapping_sub(seen[0].1), 7_200u32.wrapping_sub(5_000));
-    }
-}
+#[path = "player_tests.rs"]
+mod tests;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use flow::Timestamp;
@@ -11,14 +12,20 @@ use tokio::time::Instant;
 
 use super::auth::Verdict;
 use super::connection::{Connection, Delivery, End, Playing, Session};
-use super::mount::{Auth, Scheme, Start, Step};
+use super::extra::Extra;
+use super::fault::{KeepAlive, Step};
+use super::late::Late;
+use super::mount::{Auth, Scheme, Start};
 use super::player::Player;
+use super::script::Script;
 use super::sdp;
 use super::server::{Mounted, PlayRecord};
 
 type Request = rtsp_types::Request<Vec<u8>>;
 
 const PUBLIC: &str = "OPTIONS, DESCRIBE, SETUP, PLAY, GET_PARAMETER, SET_PARAMETER, TEARDOWN";
+const PUBLIC_WITHOUT_GET: &str = "OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN";
+const PUBLIC_WITHOUT_OPTIONS: &str = "DESCRIBE, SETUP, PLAY, GET_PARAMETER, TEARDOWN";
 /// Bytes that look a little like an SDP, for [`Fault::GarbageSdp`](super::Fault::GarbageSdp).
 const GARBAGE: &[u8] =
     b"v=\xff\xfe\x00garbage\r\nm=video zero RTP/AVP\r\na=rtpmap:999999 ////\r\n\x80\x81\x82=";
@@ -49,17 +56,23 @@ impl Connection<'_> {
     /// Answers one request.
     pub(super) fn request(&mut self, request: &Request) -> Result<(), End> {
         let mounted = request.request_uri().and_then(|uri| self.shared.mounted(mount_path(uri)));
-        if let Some(mounted) = &mounted {
-            if mounted.script.refuse_connection {
+        let target = mounted.map(|mounted| (self.script(&mounted), mounted));
+        if let Some((script, _)) = &target {
+            if script.refuse_connection {
                 return Err(End::Reset);
             }
-            if mounted.script.hang.is_some_and(|step| is_step(step, request.method())) {
+            if self.hangs(script, request.method()) {
                 self.hung = true;
                 return Ok(());
             }
+            if script.endless_headers && *request.method() == Method::Describe {
+                self.endless = true;
+                self.hung = true;
+                return self.send(b"RTSP/1.0 200 OK\r\n").and_then(|()| self.start_endless());
+            }
         }
         let answer = match request.header(&headers::CSEQ) {
-            Some(_) => self.answer(request, mounted),
+            Some(_) => self.answer(request, target),
             None => Answer::new(StatusCode::BadRequest),
         };
         let mut response = Response::builder(Version::V1_0, answer.status);
@@ -70,6 +83,32 @@ impl Connection<'_> {
             response = response.header(name, value);
         }
         self.respond(response, answer.body)
+    }
+
+    /// What goes wrong on this connection with a mount.
+    fn script(&mut self, mounted: &Arc<Mounted>) -> Arc<Script> {
+        if let Some((known, script)) = &self.drawn
+            && Arc::ptr_eq(known, mounted)
+        {
+            return script.clone();
+        }
+        let script = match &mounted.mount.random {
+            None => mounted.script.clone(),
+            Some(random) => {
+                let faults = random.draw(&mounted.path, mounted.draws.fetch_add(1, Ordering::Relaxed));
+                let all = mounted.mount.faults.iter().chain(&faults);
+                let script = Script::new(all, |clip| self.shared.table(&mounted.path, clip));
+                // Those of the mount were checked when it was mounted, and none is drawn that could fail.
+                script.map_or_else(|_| mounted.script.clone(), Arc::new)
+            }
+        };
+        self.drawn = Some((mounted.clone(), script.clone()));
+        script
+    }
+
+    fn hangs(&self, script: &Script, method: &Method) -> bool {
+        let playing = self.session.as_ref().is_some_and(|session| session.playing.is_some());
+        script.hang.iter().any(|step| is_step(*step, method, playing))
     }
 
     /// Answers what is no request, and closes.
@@ -84,25 +123,45 @@ impl Connection<'_> {
         if let Err(error) = response.header(headers::SERVER, "huiyan-sim").build(body).write(&mut bytes) {
             return Err(End::Socket(std::io::Error::other(error)));
         }
+        if self.drawn.as_ref().is_some_and(|(_, script)| script.drip.is_some()) {
+            self.drip.extend(bytes);
+            return Ok(());
+        }
         self.send(&bytes)
     }
 
-    fn answer(&mut self, request: &Request, mounted: Option<Arc<Mounted>>) -> Answer {
-        if let Some(status) = mounted.as_ref().and_then(|mounted| mounted.script.answer) {
+    fn answer(&mut self, request: &Request, target: Option<(Arc<Script>, Arc<Mounted>)>) -> Answer {
+        if let Some(status) = target.as_ref().and_then(|(script, _)| script.answer) {
             return Answer::new(status.into());
         }
-        if *request.method() == Method::Options {
-            return Answer::ok().with(headers::PUBLIC, PUBLIC);
+        let keep_alive = target.as_ref().and_then(|(script, _)| script.keep_alive);
+        let public = match keep_alive {
+            None => PUBLIC,
+            Some(KeepAlive::Options) => PUBLIC_WITHOUT_GET,
+            Some(KeepAlive::GetParameter) => PUBLIC_WITHOUT_OPTIONS,
+        };
+        match (keep_alive, request.method()) {
+            (Some(KeepAlive::Options), Method::Options)
+            | (Some(KeepAlive::GetParameter), Method::GetParameter) => self.kept_alive(),
+            (Some(_), Method::GetParameter | Method::SetParameter) => {
+                return Answer::new(StatusCode::MethodNotAllowed).with(headers::ALLOW, public);
+            }
+            _ => {}
         }
-        if let Some(challenge) = mounted.as_ref().and_then(|mounted| self.challenge(request, mounted)) {
+        if *request.method() == Method::Options {
+            return Answer::ok().with(headers::PUBLIC, public);
+        }
+        if let Some(challenge) =
+            target.as_ref().and_then(|(script, mounted)| self.challenge(request, script, mounted))
+        {
             return Answer::new(StatusCode::Unauthorized).with(headers::WWW_AUTHENTICATE, challenge);
         }
-        match (request.method(), mounted) {
+        match (request.method(), target) {
             // Keep-alives may come for `*`.
             (Method::GetParameter | Method::SetParameter, _) => self.in_session(request, |_| Answer::ok()),
             (_, None) => Answer::new(StatusCode::NotFound),
-            (Method::Describe, Some(mounted)) => describe(request, &mounted),
-            (Method::Setup, Some(mounted)) => self.setup(request, mounted),
+            (Method::Describe, Some((script, mounted))) => describe(request, &script, &mounted),
+            (Method::Setup, Some((script, mounted))) => self.setup(request, script, mounted),
             (Method::Play, Some(_)) => {
                 self.in_session(request, |connection| connection.start_playing(request))
             }
@@ -111,13 +170,13 @@ impl Connection<'_> {
                 connection.closing = true;
                 Answer::ok()
             }),
-            _ => Answer::new(StatusCode::MethodNotAllowed).with(headers::ALLOW, PUBLIC),
+            _ => Answer::new(StatusCode::MethodNotAllowed).with(headers::ALLOW, public),
         }
     }
 
     /// What `WWW-Authenticate` says, unless the request may pass.
-    fn challenge(&self, request: &Request, mounted: &Mounted) -> Option<String> {
-        let refuse = mounted.script.wrong_password;
+    fn challenge(&self, request: &Request, script: &Script, mounted: &Mounted) -> Option<String> {
+        let refuse = script.wrong_password;
         let any = || Auth {
             scheme: Scheme::Digest { nonce_lifetime: Duration::from_secs(60) },
             credentials: fleet::Credentials {
@@ -153,9 +212,14 @@ impl Connection<'_> {
         format!("{id};timeout={}", self.shared.options.session_timeout.as_secs_f64().ceil())
     }
 
-    fn setup(&mut self, request: &Request, mounted: Arc<Mounted>) -> Answer {
+    fn setup(&mut self, request: &Request, script: Arc<Script>, mounted: Arc<Mounted>) -> Answer {
         if self.session.as_ref().is_some_and(|session| session.playing.is_some()) {
             return Answer::new(StatusCode::MethodNotValidInThisState);
+        }
+        let number = request.request_uri().map_or(0, track_number);
+        let extra = mounted.mount.tracks.iter().copied().find(|track| track.number() == number);
+        if number != 0 && extra.is_none() {
+            return Answer::new(StatusCode::NotFound);
         }
         let Ok(Some(offers)) = request.typed_header::<Transports>() else {
             return Answer::new(StatusCode::UnsupportedTransport);
@@ -163,8 +227,17 @@ impl Connection<'_> {
         let Some((delivery, transport)) = offers.iter().find_map(|offer| self.agree(offer)) else {
             return Answer::new(StatusCode::UnsupportedTransport);
         };
-        let session = Session::new(self.shared, mounted, delivery);
-        let transport = format!("{transport};ssrc={:08X}", session.identity.ssrc);
+        // Another track of the session that is there, if the client says so; else a session of its own.
+        let known = self.session.take().filter(|_| request.header(&headers::SESSION).is_some());
+        let mut session = known.unwrap_or_else(|| Session::new(self.shared, mounted, script));
+        match extra {
+            Some(track) => session.extras.push(Extra::new(track, delivery)),
+            None => session.delivery = Some(delivery),
+        }
+        let transport = match extra {
+            Some(_) => transport,
+            None => format!("{transport};ssrc={:08X}", session.identity.ssrc),
+        };
         let id = self.session_header(&session.id);
         self.session = Some(session);
         Answer::ok().with(headers::TRANSPORT, transport).with(headers::SESSION, id)
@@ -200,7 +273,7 @@ impl Connection<'_> {
         let now = Instant::now();
         let (position, range) = match mounted.mount.start {
             Start::OnPlay => (Duration::ZERO, "npt=0.000-"),
-            Start::Live { offset } => {
+            Start::Live { offset } | Start::Anywhere { offset } => {
                 (self.shared.live_position(now, offset, mounted.mount.clip.duration), "npt=now-")
             }
         };
@@ -208,12 +281,20 @@ impl Connection<'_> {
         let playing = session.playing.get_or_insert_with(|| {
             self.shared.record(PlayRecord {
                 path: mounted.path.clone(),
+                host: self.presence.address,
                 started: Timestamp::now(),
                 position,
             });
-            let (table, script) = (mounted.table.clone(), mounted.script.clone());
+            self.presence.plays();
+            let (table, script) = (mounted.table.clone(), session.script.clone());
+            let late = Late::new(script.reorder);
             let player = Player::new(table, script, mounted.mount.rounds, session.identity, now, position);
-            Playing { player, next_report: now, in_flight: None }
+            let player = match mounted.mount.start {
+                Start::Anywhere { .. } => player,
+                Start::OnPlay | Start::Live { .. } => player.from_key(),
+            };
+            session.extras.iter_mut().for_each(|extra| extra.start(now));
+            Playing { player, next_report: now, in_flight: None, late }
         });
         let url = request.request_uri().map(track_url).unwrap_or_default();
         let (sequence, timestamp) = (playing.player.next_sequence(), playing.player.next_timestamp());
@@ -223,10 +304,13 @@ impl Connection<'_> {
     }
 }
 
-fn describe(request: &Request, mounted: &Mounted) -> Answer {
-    let body = match mounted.script.garbage_sdp {
+fn describe(request: &Request, script: &Script, mounted: &Mounted) -> Answer {
+    if let Some(to) = &script.redirect {
+        return Answer::new(StatusCode::Found).with(headers::LOCATION, to.as_str());
+    }
+    let body = match script.garbage_sdp {
         true => GARBAGE.to_vec(),
-        false => sdp::describe(&mounted.table, &mounted.path).into_bytes(),
+        false => sdp::describe(mounted, script).into_bytes(),
     };
     let base = request.request_uri().map(base_url).unwrap_or_default();
     let answer =
@@ -234,20 +318,32 @@ fn describe(request: &Request, mounted: &Mounted) -> Answer {
     Answer { body, ..answer }
 }
 
-fn is_step(step: Step, method: &Method) -> bool {
-    let awaited = match step {
-        Step::Options => Method::Options,
-        Step::Describe => Method::Describe,
-        Step::Setup => Method::Setup,
-        Step::Play => Method::Play,
-    };
-    *method == awaited
+fn is_step(step: Step, method: &Method, playing: bool) -> bool {
+    match step {
+        Step::Options => *method == Method::Options,
+        Step::Describe => *method == Method::Describe,
+        Step::Setup => *method == Method::Setup,
+        Step::Play => *method == Method::Play,
+        Step::Teardown => *method == Method::Teardown,
+        Step::KeepAlive => {
+            playing && matches!(method, Method::Options | Method::GetParameter | Method::SetParameter)
+        }
+    }
 }
 
 /// The path without slashes around it and without the track; a query is not part of it.
 fn mount_path(uri: &Url) -> &str {
     let path = uri.path().trim_matches('/');
-    path.strip_suffix(sdp::TRACK).map_or(path, |path| path.trim_end_matches('/'))
+    match path.rsplit_once(sdp::TRACK) {
+        Some((before, number)) if number.len() == 1 => before.trim_end_matches('/'),
+        _ => path,
+    }
+}
+
+/// The track that a URL names; 0, the video, where it names none.
+fn track_number(uri: &Url) -> u8 {
+    let number = uri.path().trim_end_matches('/').rsplit_once(sdp::TRACK).map(|(_, number)| number);
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// The URL of the presentation, without credentials and query.
@@ -257,8 +353,9 @@ fn base_url(uri: &Url) -> String {
     format!("rtsp://{host}{port}/{}/", mount_path(uri))
 }
 
+/// The video's URL.
 fn track_url(uri: &Url) -> String {
-    base_url(uri) + sdp::TRACK
+    base_url(uri) + sdp::TRACK + "0"
 }
 
 #[cfg(test)]

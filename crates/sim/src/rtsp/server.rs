@@ -1,6 +1,6 @@
 //! The listener, the mounts and what is counted.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::auth::Gate;
 use super::connection;
+use super::host::{HostStats, Hosts, Presence};
 use super::mount::{Mount, MountError};
 use super::packets::PacketTable;
 use super::script::Script;
@@ -74,6 +75,8 @@ pub struct Stats {
 pub struct PlayRecord {
     /// Of the mount.
     pub path: String,
+    /// The server's address that the client had connected to.
+    pub host: IpAddr,
     /// When PLAY was answered.
     pub started: Timestamp,
     /// The clip's position at that moment: 0 with [`Start::OnPlay`](super::Start::OnPlay). What the clip shows at
@@ -97,7 +100,10 @@ pub(super) struct Mounted {
     pub(super) path: String,
     pub(super) mount: Mount,
     pub(super) table: Arc<PacketTable>,
+    /// What goes wrong on every connection.
     pub(super) script: Arc<Script>,
+    /// Connections that drew random faults so far.
+    pub(super) draws: AtomicU64,
     /// Cancelled when it is unmounted.
     pub(super) gone: CancellationToken,
 }
@@ -108,6 +114,7 @@ pub(super) struct Shared {
     pub(super) options: Options,
     pub(super) counters: Counters,
     pub(super) gate: Gate,
+    hosts: Hosts,
     /// All datagrams leave from one pair of ports, so that a UDP session costs no socket. What clients send there
     /// is not read: their RTCP says nothing that we act upon.
     pub(super) rtp: UdpSocket,
@@ -141,14 +148,14 @@ impl Shared {
     }
 
     /// The clip's table: made once for as long as anything uses it.
-    fn table(&self, path: &str, clip: &Arc<Clip>) -> Result<Arc<PacketTable>, MountError> {
+    pub(super) fn table(&self, path: &str, clip: &Arc<Clip>) -> Result<Arc<PacketTable>, MountError> {
         let mut tables = lock(&self.tables);
         tables.retain(|(_, table)| table.strong_count() > 0);
         let known = tables.iter().find(|(known, _)| std::ptr::eq(known.as_ptr(), Arc::as_ptr(clip)));
         if let Some(table) = known.and_then(|(_, table)| table.upgrade()) {
             return Ok(table);
         }
-        let table = PacketTable::new(clip.clone()).ok_or_else(|| MountError::Clip { path: path.into() })?;
+        let table = PacketTable::new(clip).ok_or_else(|| MountError::Clip { path: path.into() })?;
         let table = Arc::new(table);
         tables.push((Arc::downgrade(clip), Arc::downgrade(&table)));
         Ok(table)
@@ -194,6 +201,7 @@ impl Server {
             options,
             counters: Counters::default(),
             gate: Gate::new(),
+            hosts: Hosts::default(),
             rtp,
             rtcp,
             epoch: Instant::now(),
@@ -224,6 +232,12 @@ impl Server {
         format!("rtsp://{address}/{}", path.trim_matches('/'))
     }
 
+    /// The same at another of the server's addresses: one that listens on `0.0.0.0` is reached at 127.0.0.1, 127.0.0.2
+    /// and so on, and looks like as many hosts.
+    pub fn url_at(&self, host: IpAddr, path: &str) -> String {
+        format!("rtsp://{}/{}", SocketAddr::new(host, self.address.port()), path.trim_matches('/'))
+    }
+
     /// Serves `mount` under `path`. What was mounted there before goes away, with its sessions.
     ///
     /// # Errors
@@ -237,9 +251,10 @@ impl Server {
         let table = self.shared.table(path, &mount.clip)?;
         let script = Script::new(&mount.faults, |clip| self.shared.table(path, clip))?;
         let gone = self.shared.stop.child_token();
-        let mounted = Arc::new(Mounted { path: path.into(), mount, table, script: Arc::new(script), gone });
+        let (path, script, draws) = (path.to_owned(), Arc::new(script), AtomicU64::new(0));
+        let mounted = Arc::new(Mounted { path: path.clone(), mount, table, script, draws, gone });
         let mut mounts = self.shared.mounts.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = mounts.insert(path.into(), mounted) {
+        if let Some(before) = mounts.insert(path, mounted) {
             before.gone.cancel();
         }
         Ok(())
@@ -253,6 +268,29 @@ impl Server {
             before.gone.cancel();
         }
         before.is_some()
+    }
+
+    /// Resets all connections at once, as when a recorder or a switch restarts. `host`: only those at this address of
+    /// the server. How many there were.
+    pub fn cut(&self, host: Option<IpAddr>) -> u64 {
+        self.shared.hosts.some(host).iter().map(|host| host.cut(None)).sum()
+    }
+
+    /// The same, and for so long every new connection there is reset as well. Without `host`, addresses that nobody has
+    /// connected to before are not concerned.
+    pub fn take_down(&self, host: Option<IpAddr>, time: Duration) -> u64 {
+        let until = Instant::now() + time;
+        self.shared.hosts.some(host).iter().map(|host| host.cut(Some(until))).sum()
+    }
+
+    /// What clients did at each of the server's addresses.
+    pub fn hosts(&self) -> BTreeMap<IpAddr, HostStats> {
+        self.shared.hosts.stats()
+    }
+
+    /// Sets [`HostStats::setting_up_peak`] back to what is being set up now.
+    pub fn reset_peaks(&self) {
+        self.shared.hosts.reset_peaks();
     }
 
     /// What it has done so far.
@@ -314,14 +352,25 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, tasks: &Task
         tracing::warn!(%peer, limit = shared.options.max_connections, "RTSP connection closed: too many");
         return;
     }
+    let Some(presence) = present(&stream, shared) else {
+        // Sends RST. If that cannot be had, the client sees an ordinary end.
+        let _ = stream.set_zero_linger();
+        return;
+    };
     counters.connections.fetch_add(1, Ordering::Relaxed);
     let shared = shared.clone();
     tasks.spawn(async move {
         let stop = shared.stop.clone();
-        let end = stop.run_until_cancelled(connection::serve(&shared, stream, peer)).await;
+        let end = stop.run_until_cancelled(connection::serve(&shared, stream, peer, presence)).await;
         shared.counters.connections.fetch_sub(1, Ordering::Relaxed);
         tracing::debug!(%peer, ?end, "RTSP connection ended");
     });
+}
+
+/// Counts the connection at the address that the client has connected to; `None`: it is down, or the client gone.
+fn present(stream: &TcpStream, shared: &Shared) -> Option<Presence> {
+    let address = stream.local_addr().ok()?.ip();
+    shared.hosts.at(address).enter(address, Instant::now())
 }
 
 /// An even port for RTP and the next one for RTCP (RFC 3550 section 11).

@@ -71,6 +71,7 @@ fn description(timeline: &Timeline, codec: Codec) -> String {
              option-string=\"crf=28:scenecut=0:min-keyint={key}:bframes=0:open-gop=0:pools=none:frame-threads=1:repeat-headers=1\" \
              ! h265parse config-interval=-1 ! video/x-h265,stream-format=byte-stream,alignment=au"
         ),
+        Codec::Mjpeg => "jpegenc quality=75 ! jpegparse".to_owned(),
     };
     format!(
         "appsrc name=source format=time block=true max-buffers=4 \

@@ -155,6 +155,11 @@ impl Client {
         client
     }
 
+    /// Further requests belong to this session.
+    pub fn join(&mut self, session: &str) {
+        self.session = session.split(';').next().map(str::to_owned);
+    }
+
     pub async fn setup_and_play(&mut self, transport: &str) -> Reply {
         let setup = self.ask("SETUP", "/trackID=0", &format!("Transport: {transport}\r\n")).await.unwrap();
         assert_eq!(setup.status, 200);
