@@ -22,13 +22,22 @@ impl Backoff {
     pub fn after_failure(&mut self, policy: &Policy, auth: bool, random: f64) -> Duration {
         self.refused_logins = if auth { self.refused_logins + 1 } else { 0 };
         if self.refused_logins >= 2 {
-            // Never sooner than said; the jitter comes on top.
-            return policy.auth_wait.mul_f64(1.0 + random / 10.0);
+            return lengthened(policy.auth_wait, random);
         }
-        let doubled = policy.backoff_base.saturating_mul(1u32 << self.failures.min(20));
+        let bound = bound(policy, self.failures);
         self.failures = self.failures.saturating_add(1);
-        doubled.min(policy.backoff_max).mul_f64(random)
+        bound.mul_f64(random)
     }
+}
+
+/// The longest wait after so many failures and one more.
+pub(crate) fn bound(policy: &Policy, failures: u32) -> Duration {
+    policy.backoff_base.saturating_mul(1u32 << failures.min(20)).min(policy.backoff_max)
+}
+
+/// A wait that is never shorter than said: the jitter comes on top, a tenth at most.
+pub(crate) fn lengthened(wait: Duration, random: f64) -> Duration {
+    wait.mul_f64(1.0 + random / 10.0)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use flow::CameraState;
 
+use crate::lean::Fault;
 use crate::picture::{Damage, TooLarge};
 
 /// Reasons are for people and for logs: longer ones are cut.
@@ -37,12 +38,16 @@ pub(crate) enum SessionError {
     Silent { step: Step, limit: Duration },
     #[error("{step} failed")]
     Request { step: Step, source: retina::Error },
+    #[error("{step} failed")]
+    Asked { step: Step, source: Fault },
     #[error("offers no H.264 or H.265 video, but {offers}")]
     NoVideo { offers: String },
     #[error("the video's RTP clock rate is 0; expected 90000")]
     ClockRate,
     #[error("no picture came within {limit:?}{}", if *.udp { " (over UDP: is there a firewall in between?)" } else { "" })]
     NoPicture { limit: Duration, udp: bool },
+    #[error("{bytes} bytes came within {limit:?}, and no RTP among them")]
+    OnlyGarbage { limit: Duration, bytes: u64 },
     #[error("no whole picture came within {limit:?}; {damaged} arrived damaged, the last because")]
     OnlyDamaged { limit: Duration, damaged: u64, source: Damage },
     #[error("{0} key pictures came in a row, and no parameter sets (SPS, PPS) to decode them with")]
@@ -53,14 +58,37 @@ pub(crate) enum SessionError {
     Stream(#[source] retina::Error),
     #[error("the camera closed the connection")]
     Closed,
+    #[error("the stream ended")]
+    Ended(#[from] Fault),
     #[error("the RTSP library panicked: {0}")]
     Panicked(String),
+    #[error("not tried: this host has refused two logins as {user:?}, and more could lock the account")]
+    NotTried { user: String },
 }
 
 impl SessionError {
     /// The log-in was refused.
     pub(crate) fn is_auth(&self) -> bool {
-        matches!(self, Self::Request { source, .. } if source.status_code() == Some(401))
+        self.status() == Some(401)
+    }
+
+    /// The RTSP status with which the camera said no.
+    pub(crate) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Request { source, .. } => source.status_code(),
+            Self::Asked { source, .. } => source.status(),
+            _ => None,
+        }
+    }
+
+    /// Nobody was met who speaks RTSP: what is wrong may be the host's, not the camera's.
+    pub(crate) fn nobody_answered(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Silent { step: Step::Describe, .. } => true,
+            Self::Request { step: Step::Describe, source } => source.status_code().is_none(),
+            Self::Asked { step: Step::Describe, source } => source.is_nobody(),
+            _ => false,
+        }
     }
 
     /// It was not understood what the camera says; who speaks otherwise may be luckier.
@@ -71,6 +99,7 @@ impl SessionError {
                 Some(status) => (200..300).contains(&status),
                 None => !is_connect_error(source),
             },
+            Self::Asked { source, .. } => source.is_unspoken(),
             _ => false,
         }
     }
@@ -89,16 +118,33 @@ impl SessionError {
                 None if is_connect_error(source) => CameraState::Refused,
                 None => CameraState::Broken(format!("does not speak RTSP at {step}")),
             },
+            Self::Asked { step, source } => match source {
+                _ if source.status() == Some(401) => CameraState::AuthFailed,
+                _ if source.status() == Some(461) => {
+                    CameraState::Unsupported("refuses the transport (RTSP status 461)".to_owned())
+                }
+                Fault::Status { .. } | Fault::Connect(_) | Fault::Resolve(_) => CameraState::Refused,
+                Fault::LongHead | Fault::LongBody(_) | Fault::Drowned(_) => {
+                    CameraState::Broken(format!("answers {step} with more than the program takes"))
+                }
+                Fault::BadRedirect(_) | Fault::Redirects(_) => broken("redirects to where no stream is"),
+                Fault::Description(_) | Fault::Transport(_) => {
+                    CameraState::Broken(format!("its answer to {step} cannot be used"))
+                }
+                _ => CameraState::Broken(format!("does not speak RTSP at {step}")),
+            },
             Self::NoVideo { offers } => {
                 CameraState::Unsupported(format!("offers no H.264 or H.265 video, but {offers}"))
             }
             Self::ClockRate => CameraState::Unsupported("RTP clock rate 0".to_owned()),
             Self::NoPicture { .. } => CameraState::NoData,
+            Self::NotTried { .. } => CameraState::AuthFailed,
             Self::OnlyDamaged { .. } => broken("sends no whole picture"),
             Self::NoParameters(_) => broken("sends no parameter sets"),
             Self::TooLarge(_) => broken("sends too large a picture"),
             Self::Stream(_) => broken("breaks off, or sends what is not RTSP or RTP"),
-            Self::Closed => broken("closes the connection"),
+            Self::Closed | Self::Ended(Fault::Closed | Fault::Goodbye(_)) => broken("closes the connection"),
+            Self::Ended(_) | Self::OnlyGarbage { .. } => broken("breaks off, or sends what is not RTSP or RTP"),
             Self::Panicked(_) => broken("makes the RTSP library panic"),
         }
     }

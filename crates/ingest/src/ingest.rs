@@ -8,8 +8,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::{self, Account};
-use crate::admission::Admission;
 use crate::streamer::Streamer;
+use crate::turnstile::Turnstile;
 use crate::{HealthSink, Policy, Sink};
 
 /// The running sessions. Dropping it ends them at once; [`Ingest::shutdown`] waits for them to say goodbye.
@@ -38,21 +38,23 @@ impl Ingest {
         cancel: &CancellationToken,
     ) -> Self {
         let cameras: Vec<_> = cameras.into_iter().collect();
-        let hosts = cameras.iter().filter_map(|c| c.url.host_str());
-        let admission = Arc::new(Admission::new(&policy, hosts));
+        let (turnstile, seats) = Turnstile::new(&policy, cameras.iter().map(|camera| &**camera));
+        let turnstile = Arc::new(turnstile);
         let mut ingest = Self {
             accounts: Vec::with_capacity(cameras.len()),
             tasks: JoinSet::new(),
             cancel: cancel.child_token(),
             policy: Arc::new(policy),
         };
-        for camera in cameras {
+        ingest.tasks.spawn(turnstile.clone().run(ingest.cancel.clone()));
+        for (camera, seat) in cameras.into_iter().zip(seats) {
             let account = Arc::new(Account::default());
             ingest.accounts.push((camera.id.clone(), Arc::clone(&account)));
             let streamer = Streamer {
                 camera,
                 policy: Arc::clone(&ingest.policy),
-                admission: Arc::clone(&admission),
+                turnstile: Arc::clone(&turnstile),
+                seat,
                 account,
                 sink: Arc::clone(&sink),
                 health: Arc::clone(&health),

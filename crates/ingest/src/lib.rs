@@ -16,14 +16,21 @@ mod admission;
 mod backoff;
 mod depacketize;
 mod error;
+mod fields;
+#[doc(hidden)]
+pub mod fuzz;
 mod health;
 mod ingest;
+mod jpeg;
+mod lean;
 mod meter;
 mod nal;
 mod parameters;
 mod picture;
 mod policy;
+pub mod probe;
 mod sdp;
+mod sei;
 mod select;
 mod session;
 mod source;
@@ -31,6 +38,10 @@ mod sps;
 mod streamer;
 #[cfg(test)]
 mod testing;
+mod turns;
+mod turnstile;
+mod unit;
+mod units;
 
 use std::sync::Arc;
 

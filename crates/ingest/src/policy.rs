@@ -17,13 +17,15 @@ pub struct Policy {
     pub no_data: Duration,
     /// TEARDOWN, at a reconnect and at the end.
     pub teardown: Duration,
-    /// First wait after a failure; doubled after each further one (see [`Backoff`](crate::Backoff)).
+    /// First wait after a failure, of a camera (see [`Backoff`](crate::Backoff)) and of a host that does not answer;
+    /// doubled after each further one.
     pub backoff_base: Duration,
     /// Longest wait.
     pub backoff_max: Duration,
     /// A session that sent pictures for this long counts as a success: the next failure starts at `backoff_base`.
     pub steady_after: Duration,
-    /// Wait after the second refused log-in in a row: cameras lock an account after some five.
+    /// Wait after the second refused log-in in a row, of all cameras that share log-in and host: cameras and recorders
+    /// lock an account after some five.
     pub auth_wait: Duration,
     /// Largest picture in bytes; a camera that sends a larger one is [`Broken`](flow::CameraState::Broken).
     pub max_access_unit: usize,
@@ -38,8 +40,10 @@ pub struct Policy {
     pub starts_per_second: u32,
     /// Sessions being set up at the same time. > 0.
     pub setups: usize,
-    /// Sessions being set up at the same time at one host (a recorder serves many cameras). > 0.
+    /// Sessions being set up at the same time at one host, an address and port (a recorder serves many cameras). > 0.
     pub setups_per_host: usize,
+    /// Sessions being set up at the same time in one network: a /24 of IPv4, a /64 of IPv6. > 0.
+    pub setups_per_subnet: usize,
     /// How long [`Ingest::shutdown`](crate::Ingest::shutdown) waits.
     pub shutdown: Duration,
 }
@@ -64,6 +68,7 @@ impl Default for Policy {
             starts_per_second: 400,
             setups: 256,
             setups_per_host: 4,
+            setups_per_subnet: 64,
             shutdown: Duration::from_secs(5),
         }
     }

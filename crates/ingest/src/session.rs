@@ -8,7 +8,6 @@ use flow::{AccessUnit, CameraState, Codec, MediaTime, SessionId};
 use tokio_util::sync::CancellationToken;
 
 use crate::account::Account;
-use crate::admission::Admission;
 use crate::depacketize::Depacketizer;
 use crate::error::SessionError;
 use crate::health::Reporter;
@@ -18,6 +17,8 @@ use crate::select::{Reason, Selector};
 use crate::source::{self, Event, Route, Source, Video};
 use crate::{Policy, Sink};
 
+/// Bytes of an RTP header without extras (RFC 3550 5.1).
+const RTP_HEADER: usize = 12;
 /// The sets may come late, but not this late.
 const MAX_UNDECODABLE_KEYS: u32 = 3;
 
@@ -25,13 +26,14 @@ const MAX_UNDECODABLE_KEYS: u32 = 3;
 pub(crate) struct Context<'a> {
     pub camera: &'a Camera,
     pub policy: &'a Policy,
-    pub admission: &'a Admission,
     pub account: &'a Account,
     pub sink: &'a Sink,
     pub cancel: &'a CancellationToken,
     pub reporter: &'a mut Reporter,
     /// Moved on by the caller once a session has failed.
     pub route: &'a Route,
+    /// Called by the session once PLAY is answered.
+    pub plays: &'a mut (dyn FnMut() + Send + Sync),
     /// Set by the session: when its first whole picture came.
     pub streaming_since: &'a mut Option<Instant>,
 }
@@ -58,10 +60,11 @@ pub(crate) async fn run_once(mut context: Context<'_>) -> Result<(), SessionErro
 }
 
 async fn stream(context: &mut Context<'_>) -> Result<std::convert::Infallible, End> {
-    let host = context.camera.url.host_str().unwrap_or_default();
-    let admitted = or_cancelled(context.cancel, context.admission.enter(host)).await?;
-    let (video, mut source) = source::open(context, context.route.via()).await?;
-    drop(admitted);
+    let via = context.route.via();
+    // Boxed, because it is large and over soon; what it leaves behind is what a session keeps.
+    let (video, mut source) = Box::pin(source::open(context, via)).await?;
+    (context.plays)();
+    context.reporter.via(via);
 
     let end = Receiver::new(context, &video).run(context, &mut source).await;
     source.close(context).await;
@@ -93,6 +96,10 @@ struct Receiver {
     undecodable_keys: u32,
     /// When the last whole picture came, or PLAY was answered.
     alive: Instant,
+    last_key: Option<Instant>,
+    /// Measured with the packets of this turn.
+    new_key_interval: Option<Duration>,
+    clock: ClockOffset,
 }
 
 impl Receiver {
@@ -118,6 +125,9 @@ impl Receiver {
             last_damage: None,
             undecodable_keys: 0,
             alive: now,
+            last_key: None,
+            new_key_interval: None,
+            clock: ClockOffset::default(),
         }
     }
 
@@ -136,7 +146,7 @@ impl Receiver {
                 biased;
                 () = &mut cancelled => return Err(End::Cancelled),
                 () = &mut deadline => {
-                    let left = self.time_left(context)?;
+                    let left = self.time_left(context, source.garbage())?;
                     deadline.as_mut().reset(tokio::time::Instant::now() + left);
                     continue;
                 }
@@ -144,13 +154,21 @@ impl Receiver {
             }
             source.take(&mut |event| match event {
                 Event::Packet(packet) => self.packet(context, &packet),
-                Event::Clock(_) => Ok(()),
+                Event::Clock(clock) => {
+                    if let Some(offset) = clock.offset_s().map(|offset| self.clock.report(offset)) {
+                        context.reporter.clock_offset(offset);
+                    }
+                    Ok(())
+                }
             })?;
+            if let Some(interval) = self.new_key_interval.take() {
+                source.set_latency(source::allowed_latency(&context.camera.look, Some(interval)));
+            }
         }
     }
 
     /// Until the next whole picture must have come. The timer is set anew only when it fires: cheaper than per picture.
-    fn time_left(&self, context: &Context<'_>) -> Result<Duration, SessionError> {
+    fn time_left(&self, context: &Context<'_>, garbage: u64) -> Result<Duration, SessionError> {
         let limit = match context.streaming_since {
             Some(_) => context.policy.no_data,
             None => context.policy.first_picture,
@@ -161,11 +179,13 @@ impl Receiver {
         }
         Err(match self.last_damage {
             Some(source) => SessionError::OnlyDamaged { limit, damaged: self.damaged, source },
+            None if garbage > 0 && self.sequence == 0 => SessionError::OnlyGarbage { limit, bytes: garbage },
             None => SessionError::NoPicture { limit, udp: context.camera.transport == Transport::Udp },
         })
     }
 
     fn packet(&mut self, context: &mut Context<'_>, packet: &Packet<'_>) -> Result<(), SessionError> {
+        self.meter.packets(1, (packet.payload.len() + RTP_HEADER) as u64, packet.lost.into());
         self.depacketizer.push(packet)?;
         while let Some(picture) = self.depacketizer.pop() {
             self.picture(context, picture);
@@ -239,6 +259,9 @@ impl Receiver {
         };
         if key {
             self.undecodable_keys = 0;
+            let now = picture.arrival.at;
+            let last = self.last_key.replace(now);
+            self.new_key_interval = last.map(|last| now.saturating_duration_since(last));
         }
         self.first_ticks.get_or_insert(picture.ticks);
         self.alive = Instant::now();
@@ -252,5 +275,39 @@ impl Receiver {
         if let Some(rates) = self.meter.picture(key, picture.arrival.at) {
             context.reporter.rates(rates, rates.too_seldom(&context.camera.look));
         }
+    }
+}
+
+/// How far the camera's clock is ahead of ours. What delays a report makes it look further behind, so the least delayed
+/// of the last reports is nearest to the truth.
+#[derive(Debug, Default)]
+struct ClockOffset {
+    last: [Option<f64>; 8],
+    next: usize,
+}
+
+impl ClockOffset {
+    /// One more report, in seconds; gives the estimate.
+    fn report(&mut self, offset: f64) -> f64 {
+        // A clock that was set tells nothing about what it was before.
+        const SET: f64 = 2.0;
+        if self.last.iter().flatten().any(|last| (last - offset).abs() > SET) {
+            self.last = Default::default();
+        }
+        self.last[self.next % self.last.len()] = Some(offset);
+        self.next += 1;
+        self.last.iter().flatten().copied().fold(offset, f64::max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_delayed_report_counts_until_the_clock_is_set() {
+        let mut clock = ClockOffset::default();
+        let seen = [-0.5, -0.1, -0.3, 60.0, 59.9].map(|offset| clock.report(offset));
+        assert_eq!(seen, [-0.5, -0.1, -0.1, 60.0, 60.0]);
     }
 }

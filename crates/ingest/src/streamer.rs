@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fleet::Camera;
 use flow::CameraState;
@@ -9,18 +10,20 @@ use futures::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::Account;
-use crate::admission::Admission;
 use crate::error::{SessionError, reason};
 use crate::health::Reporter;
 use crate::session::{Context, run_once};
 use crate::source::Route;
+use crate::turns::{Outcome, Seat, Trouble};
+use crate::turnstile::Turnstile;
 use crate::{Backoff, HealthSink, Policy, Sink};
 
 /// Keeps one camera's session alive.
 pub(crate) struct Streamer {
     pub camera: Arc<Camera>,
     pub policy: Arc<Policy>,
-    pub admission: Arc<Admission>,
+    pub turnstile: Arc<Turnstile>,
+    pub seat: Seat,
     pub account: Arc<Account>,
     pub sink: Sink,
     pub health: HealthSink,
@@ -34,16 +37,21 @@ impl Streamer {
         let mut backoff = Backoff::default();
         reporter.change(CameraState::Connecting, String::new());
         loop {
+            let turn = self.turnstile.enter(self.seat, |trouble| {
+                reporter.change(trouble.state.clone(), trouble.reason.clone());
+            });
+            let Some(mut turn) = cancel.run_until_cancelled(turn).await else { return };
             let mut streaming_since = None;
+            let mut plays = || turn.plays();
             let session = run_once(Context {
                 camera: &self.camera,
                 policy: &self.policy,
-                admission: &self.admission,
                 account: &self.account,
                 sink: &self.sink,
                 cancel: &cancel,
                 reporter: &mut reporter,
                 route: &route,
+                plays: &mut plays,
                 streaming_since: &mut streaming_since,
             });
             // Cameras send what they like; should that make the RTSP library panic, it must cost this camera alone.
@@ -52,21 +60,25 @@ impl Streamer {
                 .await
                 .unwrap_or_else(|panic| Err(SessionError::Panicked(panic_text(panic.as_ref()))));
             let Err(error) = ended else { return };
+            let reason = reason(&self.camera, &error);
+            let host_waits = turn.failed(outcome(&error, &reason));
             if route.failed(&error) {
-                tracing::info!(camera = %self.camera.id, via = route.via().name(), "{}", reason(&self.camera, &error));
+                tracing::info!(camera = %self.camera.id, via = route.via().name(), "{reason}");
                 continue;
             }
-
             if streaming_since.is_some_and(|since| since.elapsed() >= self.policy.steady_after) {
                 backoff.reset();
             }
-            let wait = backoff.after_failure(&self.policy, error.is_auth(), fastrand::f64());
-            let reason = reason(&self.camera, &error);
+            // Where the host waits, its cameras wait with it.
+            let wait = match host_waits {
+                true => Duration::ZERO,
+                false => backoff.after_failure(&self.policy, error.is_auth(), fastrand::f64()),
+            };
             // A camera that goes on failing in the same way has been told about.
             if reporter.change(error.state(), reason.clone()) {
-                tracing::warn!(camera = %self.camera.id, ?wait, "{reason}");
+                tracing::warn!(camera = %self.camera.id, ?wait, host_waits, "{reason}");
             } else {
-                tracing::debug!(camera = %self.camera.id, ?wait, "{reason}");
+                tracing::debug!(camera = %self.camera.id, ?wait, host_waits, "{reason}");
             }
             if cancel.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                 return;
@@ -75,7 +87,19 @@ impl Streamer {
     }
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+/// What a failed set-up means for the other cameras of the host.
+fn outcome(error: &SessionError, reason: &str) -> Outcome {
+    let trouble = |what: &str| Trouble { state: error.state(), reason: format!("{what}; {reason}") };
+    if error.is_auth() {
+        Outcome::LoginRefused(trouble("waits, since its host refused the same log-in twice"))
+    } else if error.nobody_answered() {
+        Outcome::NoAnswer(trouble("waits, since its host does not answer"))
+    } else {
+        Outcome::Failed
+    }
+}
+
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned()
 }
