@@ -5,10 +5,13 @@
 
 pub(crate) mod retina;
 
-use fleet::Transport;
+use std::time::Duration;
+
+use fleet::{Look, Sampling, Transport};
 use flow::{Codec, Via};
 
 use crate::error::SessionError;
+use crate::lean;
 use crate::picture::{Arrival, Packet};
 use crate::session::{Context, End};
 
@@ -45,25 +48,29 @@ pub(crate) struct SenderClock {
     pub arrival: Arrival,
 }
 
-/// Bytes and packets of the video since the last time they were asked for.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Traffic {
-    /// Of RTP, headers included.
-    pub bytes: u64,
-    pub packets: u64,
-    /// Missing, by sequence number.
-    pub lost: u64,
-}
-
 /// A session that plays.
 pub(crate) enum Source {
+    Lean(Box<lean::Playing>),
     Retina(Box<retina::Playing>),
+}
+
+impl SenderClock {
+    /// How far the camera's clock is ahead of ours, in seconds; `None`: it says that it has none. Too little by the
+    /// time that the report took, also in our own receive buffer.
+    pub(crate) fn offset_s(&self) -> Option<f64> {
+        /// Seconds from 1900 to 1970.
+        const UNIX: f64 = 2_208_988_800.0;
+        let camera = self.ntp as f64 / f64::from(2.0_f32.powi(32)) - UNIX;
+        let ours = self.arrival.wall.as_microsecond() as f64 / 1e6;
+        (self.ntp != 0).then_some(camera - ours)
+    }
 }
 
 impl Source {
     /// Waits until there is something to take, or the session is over. Cancel safe.
     pub(crate) async fn ready(&mut self) -> Result<(), SessionError> {
         match self {
+            Self::Lean(playing) => playing.ready().await,
             Self::Retina(playing) => playing.ready().await,
         }
     }
@@ -74,6 +81,7 @@ impl Source {
         to: &mut impl FnMut(Event<'_>) -> Result<(), SessionError>,
     ) -> Result<(), SessionError> {
         match self {
+            Self::Lean(playing) => playing.take(to),
             Self::Retina(playing) => playing.take(to),
         }
     }
@@ -81,7 +89,27 @@ impl Source {
     /// Says goodbye, as far as the camera still listens.
     pub(crate) async fn close(self, context: &Context<'_>) {
         match self {
+            Self::Lean(playing) => {
+                if tokio::time::timeout(context.policy.teardown, playing.close()).await.is_err() {
+                    tracing::debug!(camera = %context.camera.id, "TEARDOWN takes too long");
+                }
+            }
             Self::Retina(playing) => playing.close(context).await,
+        }
+    }
+
+    /// How long packets may wait before they are handed on; see [`allowed_latency`].
+    pub(crate) fn set_latency(&mut self, latency: Duration) {
+        if let Self::Lean(playing) = self {
+            playing.set_latency(latency);
+        }
+    }
+
+    /// Bytes so far that were neither RTSP nor RTP, where they do not end the session.
+    pub(crate) fn garbage(&self) -> u64 {
+        match self {
+            Self::Lean(playing) => playing.garbage(),
+            Self::Retina(_) => 0,
         }
     }
 }
@@ -89,7 +117,11 @@ impl Source {
 /// Opens a session: DESCRIBE, SETUP, PLAY.
 pub(crate) async fn open(context: &Context<'_>, via: Via) -> Result<(Video, Source), End> {
     match via {
-        Via::Lean | Via::Retina | Via::Rtspsrc => {
+        Via::Lean => {
+            let (video, playing) = lean::open(context, allowed_latency(&context.camera.look, None)).await?;
+            Ok((video, Source::Lean(Box::new(playing))))
+        }
+        Via::Retina | Via::Rtspsrc => {
             let (video, playing) = retina::open(context).await?;
             Ok((video, Source::Retina(Box::new(playing))))
         }
@@ -107,7 +139,7 @@ pub(crate) struct Route {
 impl Route {
     pub(crate) fn new(transport: Transport) -> Self {
         let ways: &[Via] = match transport {
-            Transport::Tcp => &[Via::Retina],
+            Transport::Tcp => &[Via::Lean, Via::Retina],
             Transport::Udp => &[Via::Retina],
         };
         Self { ways, at: 0 }
@@ -125,6 +157,18 @@ impl Route {
         self.at = (self.at + 1) % self.ways.len();
         self.at > 0
     }
+}
+
+/// How long packets may wait in the kernel: a quarter of the time from one look to the next, so that a wake-up serves
+/// as many packets as it can and nobody notices. `key_interval`: as measured, once it was.
+pub(crate) fn allowed_latency(look: &Look, key_interval: Option<Duration>) -> Duration {
+    let (between, shortest, longest) = match look.sampling {
+        Sampling::Keyframes => (look.at_most_every.max(key_interval.unwrap_or_default()), 50, 500),
+        Sampling::Fps(fps) => {
+            (Duration::try_from_secs_f32(1.0 / fps).unwrap_or(Duration::ZERO), 10, 100)
+        }
+    };
+    (between / 4).clamp(Duration::from_millis(shortest), Duration::from_millis(longest))
 }
 
 /// The first video that can be decoded, of (media, encoding name) pairs in lower case.

@@ -85,7 +85,11 @@ impl Playing {
                     let retina::rtcp::TypedPacketRef::SenderReport(report) = report else { continue };
                     let Some(ticks) = compound.rtp_timestamp() else { continue };
                     let arrival = arrival(ctx.received_wall().into(), ctx.received());
-                    to(Event::Clock(SenderClock { ntp: report.ntp_timestamp().0, ticks: ticks.timestamp(), arrival }))?;
+                    to(Event::Clock(SenderClock {
+                        ntp: report.ntp_timestamp().0,
+                        ticks: ticks.timestamp(),
+                        arrival,
+                    }))?;
                 }
                 Ok(())
             }
