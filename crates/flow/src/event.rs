@@ -81,7 +81,7 @@ pub enum Phase {
 }
 
 /// A thing that takes part in a situation.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct EventObject {
     /// What.
     pub class: ClassName,

@@ -167,7 +167,8 @@ impl Pipeline {
         let units = pool.clone();
         let sink: ingest::Sink = Arc::new(move |unit| units.offer(unit).map_err(|_| ingest::Overflow));
         let sessions = board.clone();
-        let health: ingest::HealthSink = Arc::new(move |health| tell(sessions.session(health, Instant::now())));
+        let health: ingest::HealthSink =
+            Arc::new(move |health| tell(sessions.session(health, Instant::now())));
         let ingest = Ingest::start(fleet.cameras.clone(), policy, sink, health, &CancellationToken::new());
 
         Ok(Self { ingest, pool, detector, scenes, publisher, board, tally })
@@ -281,7 +282,7 @@ impl SceneStage {
         for look in looks {
             self.tally.looks.add(1);
             if let Some((camera, scene)) = scenes.get_mut(&look.frame.id.camera) {
-                for event in scene.look(&look.detections) {
+                for event in scene.look(&look.detections, Some(&look.frame.luma)) {
                     self.publish(camera, &event, &look);
                 }
                 self.tally.per_camera.get(&camera.id).inspect(|counter| counter.add(1));

@@ -11,9 +11,12 @@
 //! stream, or a bus that stands in front, ends nothing. Neither does a look that only repeats the one before because
 //! the picture has not changed: it carries on what was seen, and every event is of a picture that the model saw.
 
+mod background;
+mod motion;
+mod rules;
 mod scene;
-mod situation;
+mod story;
 mod tracker;
 
-pub use scene::Scene;
+pub use scene::{Saved, Scene};
 pub use tracker::{Need, Presence, Track, Tracker};

@@ -1,80 +1,92 @@
 //! One camera: its tracker, its rules, its open situations.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fleet::{Camera, Dwell, Per, Rule, Zone};
-use flow::{Basis, CameraId, Detections, Event, NormBox, NormPoint, SituationKey};
+use fleet::{Camera, Rule, Zone};
+use flow::{Basis, CameraId, Detection, Detections, Event, Luma, Polygon, Timestamp};
 
-use crate::situation::Situation;
-use crate::tracker::{Need, Presence, Track, Tracker};
-
-/// Two tracks that overlap more than this are one thing: a second box on it opens no second situation.
-const SAME_THING_IOU: f32 = 0.4;
-/// A thing must have been seen on this share of the clear looks while it stood there.
-const MIN_SEEN_SHARE: f32 = 0.5;
-/// ... and on at least this many looks, whatever the time between them.
-const MIN_HITS: u32 = 2;
+use crate::background::Background;
+use crate::rules::{Covered, State, View, Watch, foot};
+use crate::tracker::{Memory, Need, Tracker};
 
 /// The state of one camera.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Scene {
     camera: CameraId,
-    tracker: Tracker,
-    watches: Vec<Watch>,
+    mind: Mind,
     /// An unchanged look would have made an event of it.
     wants_look: bool,
+    ignore: Arc<[Polygon]>,
+    /// Only where a rule asks what covers a zone.
+    background: Option<Background>,
 }
 
-/// One rule in one zone, with what it has found.
+/// What looks change, and a look that must not count does not.
 #[derive(Debug, Clone)]
-struct Watch {
-    zone: Arc<[Zone]>,
-    zone_index: usize,
-    rule: Arc<Rule>,
-    open: Vec<Situation>,
+struct Mind {
+    tracker: Tracker,
+    watches: Vec<Watch>,
+}
+
+/// What a scene remembers over a restart of the program. Small: a few hundred bytes per thing.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Saved {
+    camera: CameraId,
+    tracker: Memory,
+    /// By zone and situation.
+    watches: BTreeMap<String, State>,
+    background: Option<Background>,
 }
 
 impl Scene {
     /// An empty scene for `camera`, with nothing seen yet.
     pub fn new(camera: &Camera) -> Self {
         let rules = || camera.zones.iter().flat_map(|zone| &zone.rules);
-        let start_score = rules().map(|rule| rule.min_score).fold(1.0, f32::min);
-        let drift = rules().map(|rule| dwell(rule).drift).fold(f32::INFINITY, f32::min);
+        let start_score = rules().map(|rule| rule.lowest_score()).fold(1.0, f32::min);
+        let drift = rules().filter_map(|rule| rule.kind.things()).map(|things| things.drift);
+        let drift = drift.fold(f32::INFINITY, f32::min);
         let watches = camera.zones.iter().enumerate().flat_map(|(zone_index, zone)| {
-            let all = camera.zones.clone();
+            let zones = camera.zones.clone();
             zone.rules.iter().map(move |rule| Watch {
-                zone: all.clone(),
+                zones: zones.clone(),
                 zone_index,
                 rule: rule.clone(),
-                open: Vec::new(),
+                state: State::new(rule),
             })
         });
         // Three looks missed in a row are a gap; before that it is a slow camera.
         let max_gap = camera.look.at_least_every * 3;
         let drift = if drift.is_finite() { drift } else { 0.25 };
+        let covers = rules().any(|rule| matches!(rule.kind, fleet::RuleKind::Coverage(_)));
         Self {
             camera: camera.id.clone(),
-            tracker: Tracker::new(max_gap, drift, start_score),
-            watches: watches.collect(),
+            mind: Mind { tracker: Tracker::new(max_gap, drift, start_score), watches: watches.collect() },
             wants_look: false,
+            ignore: camera.ignore.clone(),
+            background: covers.then(Background::default),
         }
     }
 
     /// Takes one look of this camera and says what it means: events in the order in which they should be sent.
+    /// `luma` is that look's picture, for rules that ask what covers a zone; without it they say nothing.
     /// Looks that are not later than the one before are ignored.
     ///
     /// An unchanged look ([`Basis::Unchanged`]) carries on what was seen, but makes no event: whatever begins, goes on or
     /// ends was seen by the model in the very picture that is its evidence. Where an unchanged look would have made one,
     /// it is not taken, and [`wants_look`](Self::wants_look) says that the model should look.
-    pub fn look(&mut self, look: &Detections) -> Vec<Event> {
+    pub fn look(&mut self, look: &Detections, luma: Option<&Luma>) -> Vec<Event> {
         debug_assert_eq!(look.frame.camera, self.camera, "a look of another camera");
+        let ignored = |d: &&Detection| self.ignore.iter().any(|part| part.contains(foot(&d.bbox)));
+        let detections: Vec<_> = look.list.iter().filter(|d| !ignored(d)).cloned().collect();
+        let covered = self.covered(luma, &detections, look.captured);
         if look.basis == Basis::Inferred {
             self.wants_look = false;
-            return self.take(look);
+            return self.mind.take(look, &detections, &covered);
         }
-        let mut after = self.clone();
-        if after.take(look).is_empty() {
-            *self = after;
+        let mut after = self.mind.clone();
+        if after.take(look, &detections, &covered).is_empty() {
+            self.mind = after;
         } else {
             self.wants_look = true;
         }
@@ -86,28 +98,87 @@ impl Scene {
         self.wants_look
     }
 
-    fn take(&mut self, look: &Detections) -> Vec<Event> {
+    /// What something stationary covers of each zone.
+    fn covered(
+        &mut self,
+        luma: Option<&Luma>,
+        detections: &[Detection],
+        now: Timestamp,
+    ) -> Vec<Option<Covered>> {
+        let (Some(background), Some(luma)) = (&mut self.background, luma) else { return Vec::new() };
+        background.look(luma, detections, now);
+        let zones: Option<&Arc<[Zone]>> = self.mind.watches.first().map(|watch| &watch.zones);
+        let cover = |zone: &Zone| background.covered(&zone.polygon, &self.ignore);
+        zones.map(|zones| zones.iter().map(cover).collect()).unwrap_or_default()
+    }
+
+    /// How many situations are open.
+    pub fn open(&self) -> usize {
+        self.mind.watches.iter().map(Watch::open).sum()
+    }
+
+    /// What to keep over a restart.
+    pub fn save(&self) -> Saved {
+        let watches = self.mind.watches.iter().map(|watch| (name(watch), watch.state.clone())).collect();
+        Saved {
+            camera: self.camera.clone(),
+            tracker: self.mind.tracker.memory().clone(),
+            watches,
+            background: self.background.clone(),
+        }
+    }
+
+    /// Goes on from where a scene of this camera was saved. Rules that are new start empty; what was found by a rule
+    /// that is gone or of another kind now is forgotten. `false`: it is of another camera, and nothing was taken.
+    pub fn restore(&mut self, mut saved: Saved) -> bool {
+        if saved.camera != self.camera {
+            return false;
+        }
+        self.mind.tracker.restore(saved.tracker);
+        for watch in &mut self.mind.watches {
+            match saved.watches.remove(&name(watch)) {
+                Some(state) if state.fits(&watch.rule) => watch.state = state,
+                _ => {}
+            }
+        }
+        if self.background.is_some() {
+            self.background = saved.background.or_else(|| self.background.take());
+        }
+        true
+    }
+}
+
+impl Mind {
+    fn take(
+        &mut self,
+        look: &Detections,
+        detections: &[Detection],
+        covered: &[Option<Covered>],
+    ) -> Vec<Event> {
         let taken = match look.basis {
-            Basis::Inferred => self.tracker.look(&look.list, look.captured),
-            Basis::Unchanged => self.tracker.carry(&look.list, look.captured),
+            Basis::Inferred => self.tracker.look(detections, look.captured),
+            Basis::Unchanged => self.tracker.carry(detections, look.captured),
         };
         if !taken {
             return Vec::new();
         }
-        let tracks = self.tracker.tracks();
+        let view = View {
+            look,
+            detections,
+            tracks: self.tracker.tracks(),
+            covered,
+            unwatched: self.tracker.unwatched(),
+        };
         let mut events = Vec::new();
         let mut over = Vec::new();
         for watch in &mut self.watches {
-            over.extend(watch.follow(tracks, look, &mut events));
-        }
-        for watch in &mut self.watches {
-            watch.begin(&self.camera, tracks, look, &mut events);
+            watch.look(&view, &mut events, &mut over);
         }
         let watches = &self.watches;
         self.tracker.forget(|track| {
-            if watches.iter().any(|watch| watch.open.iter().any(|situation| situation.has(track.id))) {
+            if watches.iter().any(|watch| watch.awaits(track.id)) {
                 Need::Awaited
-            } else if over.iter().any(|situation| situation.has(track.id)) {
+            } else if over.contains(&track.id) {
                 Need::Over
             } else {
                 Need::Unknown
@@ -115,113 +186,22 @@ impl Scene {
         });
         events
     }
-
-    /// How many situations are open.
-    pub fn open(&self) -> usize {
-        self.watches.iter().map(|watch| watch.open.len()).sum()
-    }
 }
 
-impl Watch {
-    fn zone(&self) -> &Zone {
-        &self.zone[self.zone_index]
-    }
-
-    /// Carries the open situations on; those that are over.
-    fn follow(&mut self, tracks: &[Track], look: &Detections, events: &mut Vec<Event>) -> Vec<Situation> {
-        let rule = &self.rule;
-        let ended = self.open.extract_if(.., |situation| {
-            let event = situation.look(rule, tracks, look);
-            let ended = event.as_ref().is_some_and(|e| matches!(e.phase, flow::Phase::Ended { .. }));
-            events.extend(event);
-            ended
-        });
-        ended.collect()
-    }
-
-    /// Opens a situation for every track of which the rule now holds.
-    fn begin(&mut self, camera: &CameraId, tracks: &[Track], look: &Detections, events: &mut Vec<Event>) {
-        for track in tracks {
-            if self.known(track, tracks) || !self.holds(track, look.captured) {
-                continue;
-            }
-            let key = SituationKey {
-                camera: camera.clone(),
-                zone: self.zone().id.clone(),
-                situation: self.rule.situation.clone(),
-            };
-            let condition = dwell(&self.rule);
-            if condition.per == Per::Group && self.join(track, tracks) {
-                continue;
-            }
-            let (situation, event) = Situation::begin(key, &self.rule, track, look);
-            self.open.push(situation);
-            events.push(event);
-        }
-    }
-
-    /// Whether `track`, or one that is the same thing, already has a situation here.
-    fn known(&self, track: &Track, tracks: &[Track]) -> bool {
-        self.open.iter().any(|situation| {
-            situation.has(track.id)
-                || tracks
-                    .iter()
-                    .filter(|other| situation.has(other.id))
-                    .any(|other| other.place().iou(&track.place()) > SAME_THING_IOU)
-        })
-    }
-
-    /// Makes `track` part of an open situation whose things stand beside it.
-    fn join(&mut self, track: &Track, tracks: &[Track]) -> bool {
-        let beside = |situation: &&mut Situation| {
-            let members = tracks.iter().filter(|other| situation.has(other.id));
-            members.into_iter().any(|other| side_by_side(&other.place(), &track.place()))
-        };
-        let found = self.open.iter_mut().find(beside);
-        found.map(|situation| situation.join(track)).is_some()
-    }
-
-    fn holds(&self, track: &Track, now: flow::Timestamp) -> bool {
-        let condition = dwell(&self.rule);
-        condition.classes.contains(&track.class)
-            && track.presence == Presence::Seen
-            && !track.in_doubt()
-            && track.stood_for(now) >= condition.at_least
-            && track.hits() >= MIN_HITS
-            && track.seen_share() >= MIN_SEEN_SHARE
-            && track.mean_score() >= self.rule.min_score
-            && self.zone().polygon.contains(foot(track))
-    }
-}
-
-/// Where a thing stands. Just above the bottom edge of its box, so that a thing cut off by the picture's
-/// lower edge is still inside a zone that reaches down to it.
-fn foot(track: &Track) -> NormPoint {
-    let foot = track.place().foot();
-    NormPoint { y: foot.y - 1e-4, ..foot }
-}
-
-/// Whether two boxes touch once each is widened by half of its size on every side.
-fn side_by_side(a: &NormBox, b: &NormBox) -> bool {
-    let near = |a0: f32, a1: f32, b0: f32, b1: f32| {
-        let (middle, reach) = ((a0 + a1 - b0 - b1).abs() / 2.0, (a1 - a0) + (b1 - b0));
-        middle <= reach
-    };
-    near(a.x0(), a.x1(), b.x0(), b.x1()) && near(a.y0(), a.y1(), b.y0(), b.y1())
-}
-
-fn dwell(rule: &Rule) -> &Dwell {
-    rule.kind.things().expect("only rules about things get here")
+/// Ids hold no slash.
+fn name(watch: &Watch) -> String {
+    let rule: &Rule = &watch.rule;
+    format!("{}/{}", watch.zones[watch.zone_index].id, rule.situation)
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use fleet::{Look, RuleKind, Sampling, Transport};
+    use fleet::{Dwell, Look, Per, RuleKind, Sampling, Transport};
     use flow::{
-        ClassName, Detection, FrameId, ModelId, NormBox, Phase, Polygon, Score, SessionId, SituationId,
-        Timestamp, ZoneId,
+        ClassName, Detection, FrameId, ModelId, NormBox, NormPoint, Phase, Polygon, Score, SessionId,
+        SituationId, Timestamp, ZoneId,
     };
 
     use super::*;
@@ -303,7 +283,9 @@ mod tests {
     ) -> Vec<(i64, Event)> {
         let session = SessionId::next();
         let looks = seconds.step_by(2);
-        looks.flat_map(|s| scene.look(&look(s, session, what(s))).into_iter().map(move |e| (s, e))).collect()
+        looks
+            .flat_map(|s| scene.look(&look(s, session, what(s)), None).into_iter().map(move |e| (s, e)))
+            .collect()
     }
 
     #[test]
@@ -441,7 +423,7 @@ mod tests {
             let list = if (6..50).contains(&second) { parked() } else { vec![] };
             let news = [0, 6, 8, 50, 52].contains(&second) || scene.wants_look();
             let now = if news { look(second, session, list) } else { unchanged(second, session, list) };
-            let events = scene.look(&now);
+            let events = scene.look(&now, None);
             assert!(news || events.is_empty(), "an event of an unchanged look");
             story.extend(events.into_iter().map(|e| (second, e.phase, e.first_seen, e.last_seen)));
         }
@@ -460,13 +442,13 @@ mod tests {
     fn what_only_the_gate_repeated_is_no_evidence() {
         // Seen once, repeated for a minute; when the model looks again it is not there.
         let (mut scene, session) = (Scene::new(&camera()), SessionId::next());
-        let mut events = scene.look(&look(0, session, vec![thing("car", 0.6)]));
+        let mut events = scene.look(&look(0, session, vec![thing("car", 0.6)]), None);
         for second in (2..60).step_by(2) {
-            events.extend(scene.look(&unchanged(second, session, vec![thing("car", 0.6)])));
+            events.extend(scene.look(&unchanged(second, session, vec![thing("car", 0.6)]), None));
         }
-        assert!(scene.wants_look() || scene.tracker.tracks()[0].hits() == 1);
+        assert!(scene.wants_look() || scene.mind.tracker.tracks()[0].hits() == 1);
         for second in (60..80).step_by(2) {
-            events.extend(scene.look(&look(second, session, vec![])));
+            events.extend(scene.look(&look(second, session, vec![]), None));
         }
         assert_eq!(events, []);
     }
@@ -476,13 +458,13 @@ mod tests {
         let (mut scene, session) = (Scene::new(&camera()), SessionId::next());
         assert_eq!(run(&mut scene, 0..14, |_| vec![thing("car", 0.6)]).len(), 1);
         // Missed once, perhaps by mistake; then the gate repeats that.
-        assert_eq!(scene.look(&look(14, session, vec![])), []);
+        assert_eq!(scene.look(&look(14, session, vec![]), None), []);
         for second in (16..40).step_by(2) {
-            assert_eq!(scene.look(&unchanged(second, session, vec![])), []);
+            assert_eq!(scene.look(&unchanged(second, session, vec![]), None), []);
         }
         assert!(scene.wants_look());
         // It was one: the car is there.
-        let events = scene.look(&look(40, session, vec![thing("car", 0.6)]));
+        let events = scene.look(&look(40, session, vec![thing("car", 0.6)]), None);
         assert!(events.iter().all(|e| e.phase == Phase::Updated), "{events:?}");
         assert_eq!((scene.open(), scene.wants_look()), (1, false));
     }

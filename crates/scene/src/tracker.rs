@@ -1,13 +1,15 @@
 //! Following things from look to look.
 //!
-//! At one look every two seconds a walking person has left its own box long before the next look, so no motion
-//! model can be trusted; what stands still is found again by overlap alone, and that is what the rules ask
-//! about. Association is in two stages, as in ByteTrack (arXiv:2110.06864): confident detections first, then the
-//! weak ones, which may keep a track alive but never start one.
+//! What stands still is found again by overlap, and that is what most rules ask about. Association is in two stages,
+//! as in ByteTrack (arXiv:2110.06864): confident detections first, then the weak ones, which may keep a track alive
+//! but never start one. At one look every two seconds what moves has left its own box long before the next look, so a
+//! third stage ([`motion`]) links what is left over by where it should be by now, and only where there is no doubt.
 
 use std::time::Duration;
 
 use flow::{ClassName, Detection, NormBox, Score, Timestamp};
+
+use crate::motion::{self, Motion};
 
 /// Detections below this share of overlap with a track are something else (same class).
 const SAME_CLASS_IOU: f32 = 0.3;
@@ -17,11 +19,13 @@ const OTHER_CLASS_IOU: f32 = 0.6;
 const HIDDEN_SHARE: f32 = 0.5;
 /// What was not there on this many clear looks in a row is forgotten, unless a situation waits for it.
 const FORGET_AFTER_LOOKS: u32 = 3;
+/// Seen more often than this in one place, a thing does not leap to another: it is there, hidden or gone.
+const SETTLED_HITS: u32 = 2;
 /// More things than this in one picture are not followed: bounds memory and time.
 const MAX_TRACKS: usize = 512;
 
 /// What the newest look said about a track.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Presence {
     /// It was seen.
     Seen,
@@ -48,7 +52,7 @@ pub enum Need {
 }
 
 /// One thing, followed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Track {
     /// Unique in its tracker.
     pub id: u64,
@@ -67,10 +71,11 @@ pub struct Track {
     stand: Stand,
     /// Seen once away from where it stood: moved, or a bad box? The next look decides.
     strayed: Option<(NormBox, Timestamp)>,
+    motion: Motion,
 }
 
 /// A thing standing in one place.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 struct Stand {
     at: NormBox,
     since: Timestamp,
@@ -131,7 +136,18 @@ impl Track {
         self.strayed.is_some()
     }
 
+    /// Whether it has been standing for so short a time that it may as well be moving.
+    pub(crate) fn may_move(&self) -> bool {
+        self.stand.hits <= SETTLED_HITS || self.strayed.is_some()
+    }
+
+    /// Where it should be by now.
+    pub(crate) fn motion(&self) -> &Motion {
+        &self.motion
+    }
+
     fn see(&mut self, detection: &Detection, now: Timestamp, drift: f32) {
+        self.motion.see(&self.bbox, &detection.bbox, now.duration_since(self.last_seen).unsigned_abs());
         self.presence = Presence::Seen;
         self.class = detection.class.clone();
         self.bbox = detection.bbox;
@@ -174,9 +190,9 @@ fn stays(stood: &NormBox, now: &NormBox, drift: f32) -> bool {
 /// Follows the things in front of one camera.
 #[derive(Debug, Clone)]
 pub struct Tracker {
-    tracks: Vec<Track>,
-    next_id: u64,
-    last_look: Option<Timestamp>,
+    memory: Memory,
+    /// Of the time before the newest look, how much nobody looked.
+    unwatched: Duration,
     /// A stretch without looks longer than this does not count as standing still.
     max_gap: Duration,
     /// A thing stands still while its middle moves by less than this share of its diagonal.
@@ -185,38 +201,64 @@ pub struct Tracker {
     start_score: f32,
 }
 
+/// What a tracker has to remember over a restart.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Memory {
+    tracks: Vec<Track>,
+    next_id: u64,
+    last_look: Option<Timestamp>,
+}
+
 impl Tracker {
     /// `max_gap`: a stretch without looks longer than this does not count as standing still. `drift`: share of its
     /// diagonal by which a still thing may move. `start_score`: weaker detections start no track.
     pub fn new(max_gap: Duration, drift: f32, start_score: f32) -> Self {
-        Self { tracks: Vec::new(), next_id: 1, last_look: None, max_gap, drift, start_score }
+        let memory = Memory { tracks: Vec::new(), next_id: 1, last_look: None };
+        Self { memory, unwatched: Duration::ZERO, max_gap, drift, start_score }
     }
 
     /// The things followed.
     pub fn tracks(&self) -> &[Track] {
-        &self.tracks
+        &self.memory.tracks
+    }
+
+    /// Of the time between the newest look and the one before, how much is longer than a gap may be.
+    pub fn unwatched(&self) -> Duration {
+        self.unwatched
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    pub(crate) fn restore(&mut self, mut memory: Memory) {
+        memory.tracks.truncate(MAX_TRACKS);
+        self.memory = memory;
     }
 
     /// Takes the detections of one look. A look that is not later than the one before is ignored: `false`.
     pub fn look(&mut self, detections: &[Detection], now: Timestamp) -> bool {
-        if self.last_look.is_some_and(|last| now <= last) {
+        if self.memory.last_look.is_some_and(|last| now <= last) {
             return false;
         }
         self.bridge_gap(now);
-        self.last_look = Some(now);
+        self.memory.last_look = Some(now);
 
         let mut free: Vec<&Detection> = detections.iter().collect();
-        let mut unseen: Vec<usize> = (0..self.tracks.len()).collect();
+        let mut unseen: Vec<usize> = (0..self.memory.tracks.len()).collect();
         let start = self.start_score;
         for strong in [true, false] {
             let (mut stage, rest): (Vec<_>, Vec<_>) =
                 free.into_iter().partition(|d| (d.score.get() >= start) == strong);
             self.associate(&mut stage, &mut unseen, now);
+            if strong {
+                self.follow_movers(&mut stage, &mut unseen, now);
+            }
             free = stage.into_iter().chain(rest).collect();
         }
         for index in unseen {
-            let hidden = detections.iter().any(|d| hides(d, &self.tracks[index]));
-            self.tracks[index].miss(now, hidden);
+            let hidden = detections.iter().any(|d| hides(d, &self.memory.tracks[index]));
+            self.memory.tracks[index].miss(now, hidden);
         }
         for detection in free.into_iter().filter(|d| d.score.get() >= start) {
             self.start(detection, now);
@@ -228,12 +270,12 @@ impl Tracker {
     /// is repeated was last seen now; but nothing new is learned: no thing appears, is missed or moves, and what is
     /// repeated counts neither as a look nor as a hit. `false`: not later than the look before, and ignored.
     pub fn carry(&mut self, detections: &[Detection], now: Timestamp) -> bool {
-        if self.last_look.is_some_and(|last| now <= last) {
+        if self.memory.last_look.is_some_and(|last| now <= last) {
             return false;
         }
         self.bridge_gap(now);
-        self.last_look = Some(now);
-        for track in self.tracks.iter_mut().filter(|track| track.presence == Presence::Seen) {
+        self.memory.last_look = Some(now);
+        for track in self.memory.tracks.iter_mut().filter(|track| track.presence == Presence::Seen) {
             if detections.iter().any(|d| d.class == track.class && d.bbox == track.bbox) {
                 track.last_seen = now;
             }
@@ -244,7 +286,7 @@ impl Tracker {
     /// Forgets what has gone, so that the next thing in its place starts its own clock: at once where `need` says
     /// that nobody waits for it to come back, never while somebody does, and else after some looks.
     pub fn forget(&mut self, need: impl Fn(&Track) -> Need) {
-        self.tracks.retain(|track| match (track.presence, need(track)) {
+        self.memory.tracks.retain(|track| match (track.presence, need(track)) {
             (Presence::Seen | Presence::Hidden, _) | (_, Need::Awaited) => true,
             (_, Need::Over) => false,
             (Presence::Missing { looks, .. }, Need::Unknown) => looks < FORGET_AFTER_LOOKS,
@@ -256,7 +298,7 @@ impl Tracker {
     fn associate(&mut self, free: &mut Vec<&Detection>, unseen: &mut Vec<usize>, now: Timestamp) {
         let mut pairs = Vec::new();
         for &index in unseen.iter() {
-            let track = &self.tracks[index];
+            let track = &self.memory.tracks[index];
             for (at, detection) in free.iter().enumerate() {
                 let overlap = track.bbox.iou(&detection.bbox).max(track.stand.at.iou(&detection.bbox));
                 let needed = if track.class == detection.class { SAME_CLASS_IOU } else { OTHER_CLASS_IOU };
@@ -273,7 +315,7 @@ impl Tracker {
             {
                 taken[at] = true;
                 unseen.swap_remove(position);
-                self.tracks[index].see(free[at], now, self.drift);
+                self.memory.tracks[index].see(free[at], now, self.drift);
             }
         }
         let mut at = 0;
@@ -283,14 +325,28 @@ impl Tracker {
         });
     }
 
+    /// Links what is left over with where moving things should be by now.
+    fn follow_movers(&mut self, free: &mut Vec<&Detection>, unseen: &mut Vec<usize>, now: Timestamp) {
+        let links = motion::link(&self.memory.tracks, unseen, free, now);
+        for &(index, at) in &links {
+            self.memory.tracks[index].see(free[at], now, self.drift);
+            unseen.retain(|&other| other != index);
+        }
+        let mut at = 0;
+        free.retain(|_| {
+            at += 1;
+            !links.iter().any(|(_, taken)| *taken == at - 1)
+        });
+    }
+
     fn start(&mut self, detection: &Detection, now: Timestamp) {
-        if self.tracks.len() >= MAX_TRACKS {
+        if self.memory.tracks.len() >= MAX_TRACKS {
             return;
         }
         let mut stand = Stand::new(detection.bbox, now);
         stand.hit(detection.score);
-        self.tracks.push(Track {
-            id: self.next_id,
+        self.memory.tracks.push(Track {
+            id: self.memory.next_id,
             class: detection.class.clone(),
             bbox: detection.bbox,
             score: detection.score,
@@ -299,18 +355,18 @@ impl Tracker {
             presence: Presence::Seen,
             stand,
             strayed: None,
+            motion: Motion::default(),
         });
-        self.next_id += 1;
+        self.memory.next_id += 1;
     }
 
     /// Nobody looked for a while: that time proves nothing about what stood there.
     fn bridge_gap(&mut self, now: Timestamp) {
-        let Some(last) = self.last_look else { return };
+        let Some(last) = self.memory.last_look else { return };
         let gap = now.duration_since(last).unsigned_abs();
-        if let Some(excess) = gap.checked_sub(self.max_gap).filter(|excess| !excess.is_zero()) {
-            for track in &mut self.tracks {
-                track.stand.unwatched += excess;
-            }
+        self.unwatched = gap.saturating_sub(self.max_gap);
+        for track in &mut self.memory.tracks {
+            track.stand.unwatched += self.unwatched;
         }
     }
 }

@@ -122,7 +122,7 @@ fn replay(args: &Args, video: &Path, camera: &Camera, model: &mut Model) -> anyh
         some.extend(frames.try_iter().take(batch - 1));
         let seen = model.look(&some.iter().collect::<Vec<_>>())?;
         for (frame, detections) in some.iter().zip(&seen) {
-            let events = scene.look(detections);
+            let events = scene.look(detections, Some(&frame.luma));
             out.look(frame, detections, &events)?;
             bar.inc(1);
         }

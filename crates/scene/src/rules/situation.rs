@@ -1,33 +1,23 @@
-//! One situation's life: `began → updated → ended`.
+//! A situation that is made of things which stand somewhere.
 
 use fleet::Rule;
-use flow::{Detections, Event, EventId, EventObject, Phase, Score, SituationKey, Timestamp};
+use flow::{Detections, Event, EventObject, NormBox, Score, SituationKey, Timestamp};
 
+use crate::story::{Seen, Story};
 use crate::tracker::{Presence, Track};
 
 /// A situation that has begun and not ended.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Situation {
-    id: EventId,
-    key: SituationKey,
-    rule: &'static str,
+    story: Story,
     /// The tracks that make it up; more than one where its rule takes a group for one.
     members: Vec<Member>,
-    first_seen: Timestamp,
-    began: Timestamp,
-    last_seen: Timestamp,
-    last_sent: Timestamp,
-    /// Number of the next event.
-    sequence: u32,
-    confidence: Score,
-    /// Its things, as last seen.
-    objects: Vec<EventObject>,
     /// The first look at which all of it was gone.
     gone_since: Option<Timestamp>,
 }
 
 /// A thing of a situation.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 struct Member {
     track: u64,
     /// Since when it stood there when it became part of it: a later time means that it has moved.
@@ -62,38 +52,39 @@ enum Verdict<'t> {
 
 impl Situation {
     /// Begins with `track`, of which the rule now holds.
-    pub(crate) fn begin(key: SituationKey, rule: &Rule, track: &Track, look: &Detections) -> (Self, Event) {
-        let now = look.captured;
-        let mut situation = Self {
-            id: EventId::new(now, &key, track.id),
-            key,
-            rule: rule.kind.name(),
-            members: vec![Member::new(track)],
-            first_seen: track.still_since(),
-            began: now,
-            last_seen: now,
-            last_sent: now,
-            sequence: 0,
-            confidence: confidence(track),
-            objects: vec![object(track)],
-            gone_since: None,
-        };
-        let event = situation.event(Phase::Began, look);
-        (situation, event)
+    pub fn begin(key: &SituationKey, rule: &Rule, track: &Track, look: &Detections) -> (Self, Event) {
+        let seen = Seen { confidence: confidence(track), objects: vec![object(track)] };
+        let (story, event) = Story::begin(key, rule, track.id, track.still_since(), seen, look);
+        (Self { story, members: vec![Member::new(track)], gone_since: None }, event)
     }
 
     /// Whether a track is part of it.
-    pub(crate) fn has(&self, track: u64) -> bool {
+    pub fn has(&self, track: u64) -> bool {
         self.members.iter().any(|member| member.track == track)
     }
 
+    /// The tracks that are part of it.
+    pub fn tracks(&self) -> impl Iterator<Item = u64> {
+        self.members.iter().map(|member| member.track)
+    }
+
+    /// Where it was last seen.
+    pub fn covers(&self, place: &NormBox, iou: f32) -> bool {
+        self.story.objects().iter().any(|object| object.bbox.iou(place) > iou)
+    }
+
     /// Makes a track, of which the rule holds, part of it; the next `updated` tells.
-    pub(crate) fn join(&mut self, track: &Track) {
+    pub fn join(&mut self, track: &Track) {
         self.members.push(Member::new(track));
     }
 
+    /// Ends it without a look at its things: the rule no longer applies.
+    pub fn end(&mut self, rule: &Rule, look: &Detections) -> Event {
+        self.story.end(rule, look.captured, look)
+    }
+
     /// Takes one look. The event to send, if any; `ended` is the last.
-    pub(crate) fn look(&mut self, rule: &Rule, tracks: &[Track], look: &Detections) -> Option<Event> {
+    pub fn look(&mut self, rule: &Rule, tracks: &[Track], look: &Detections) -> Option<Event> {
         let now = look.captured;
         let mut present = Vec::new();
         let mut unclear = false;
@@ -107,16 +98,16 @@ impl Situation {
         }
         if !present.is_empty() {
             self.gone_since = None;
-            self.last_seen = now;
-            self.objects = present.iter().map(|track| object(track)).collect();
-            let best =
-                present.iter().map(|track| confidence(track)).max_by(|a, b| a.get().total_cmp(&b.get()));
-            self.confidence = best.unwrap_or(self.confidence);
             // What has left the group for good is no longer looked for.
             let over = |since: Timestamp| now.duration_since(since).unsigned_abs() >= rule.end_after;
             self.members.retain(|m| !gone.iter().any(|(track, since)| *track == m.track && over(*since)));
-            let due = now.duration_since(self.last_sent).unsigned_abs() >= rule.update_every;
-            return due.then(|| self.event(Phase::Updated, look));
+            let best =
+                present.iter().map(|track| confidence(track)).max_by(|a, b| a.get().total_cmp(&b.get()));
+            let seen = Seen {
+                confidence: best.expect("something is present"),
+                objects: present.iter().map(|track| object(track)).collect(),
+            };
+            return self.story.update(rule, seen, look);
         }
         if unclear {
             return None;
@@ -124,28 +115,7 @@ impl Situation {
         let last = gone.iter().map(|(_, since)| *since).max().unwrap_or(now);
         let since = *self.gone_since.get_or_insert(last);
         let over = now.duration_since(since).unsigned_abs() >= rule.end_after;
-        over.then(|| self.event(Phase::Ended { at: since }, look))
-    }
-
-    fn event(&mut self, phase: Phase, look: &Detections) -> Event {
-        let sequence = self.sequence;
-        self.sequence += 1;
-        self.last_sent = look.captured;
-        Event {
-            id: self.id,
-            phase,
-            sequence,
-            key: self.key.clone(),
-            rule: self.rule,
-            first_seen: self.first_seen,
-            began: self.began,
-            last_seen: self.last_seen,
-            confidence: self.confidence,
-            objects: self.objects.clone(),
-            model: look.model.clone(),
-            frame: look.frame.clone(),
-            captured: look.captured,
-        }
+        over.then(|| self.story.end(rule, since, look))
     }
 }
 
@@ -154,7 +124,8 @@ fn confidence(track: &Track) -> Score {
     Score::new((track.mean_score() * track.seen_share()).clamp(0.0, 1.0)).unwrap_or(track.score)
 }
 
-fn object(track: &Track) -> EventObject {
+/// A thing as events show it.
+pub(super) fn object(track: &Track) -> EventObject {
     EventObject {
         class: track.class.clone(),
         score: track.score,

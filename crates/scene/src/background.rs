@@ -1,0 +1,512 @@
+//! Stationary foreground without a class: what covers a zone and was not there before.
+//!
+//! Two pictures of the past at look rate, as in dual-background methods for abandoned objects (Porikli, Ivanov, Haga:
+//! "Robust abandoned object detection using dual foregrounds", EURASIP J. ASP 2008): a short one that takes up within
+//! half a minute whatever stays, and a long one of what has always been there. A cell where the two differ shows
+//! something that came and stayed. Both are of down-scaled luma ([`flow::Luma`]), which averages noise away.
+//!
+//! What only changes the light is not an object: the long picture follows slow light by one gain for the whole picture;
+//! a connected patch whose texture is that of the background, brighter or darker, is a shadow or a lamp; and when much
+//! of the picture changes at once (a lamp, the switch to infrared, a moved camera) nothing is said until the picture
+//! has settled, which then is the new background.
+
+use std::time::Duration;
+
+use flow::{Detection, Luma, NormBox, NormPoint, Polygon, Timestamp};
+
+use crate::rules::Covered;
+
+/// The short picture takes up a change within about twice this.
+const SHORT: f32 = 12.0;
+/// The long picture follows what is not foreground with this time constant, in seconds.
+const LONG: f32 = 900.0;
+/// Grey levels, of 256, by which the two pictures differ where something covers the background ...
+const DIFFERENT: f32 = 14.0;
+/// ... or this share of the background's own value, whichever is more.
+const DIFFERENT_SHARE: f32 = 0.12;
+/// The newest look differs from the short picture by more than this where something moves.
+const MOVING: f32 = 20.0;
+/// When this share of the cells moves at once it is the light or the camera, not a thing.
+const GLOBAL_SHARE: f32 = 0.35;
+/// The picture has settled when for this long less than a tenth of that moves.
+const SETTLE: Duration = Duration::from_secs(60);
+/// What nobody has taken away for this long belongs to the background.
+const ABSORB: Duration = Duration::from_secs(24 * 3_600);
+/// Looks before anything is said.
+const WARM_UP_LOOKS: u32 = 8;
+/// A patch of fewer cells is noise.
+const MIN_CELLS: usize = 6;
+/// Correlation of a patch with the background under it from which it is the same surface in other light.
+const SAME_SURFACE: f32 = 0.7;
+/// Standard deviation of a surface, in grey levels, below which it has no texture to compare.
+const SMOOTH: f32 = 3.0;
+
+/// What has been in front of a camera.
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+#[serde(from = "Kept", into = "Kept")]
+pub(crate) struct Background {
+    columns: usize,
+    rows: usize,
+    short: Vec<f32>,
+    long: Vec<f32>,
+    /// Seconds for which a cell has been foreground.
+    stayed: Vec<f32>,
+    /// Cells that something stationary covers, after the newest look.
+    covered: Vec<bool>,
+    looks: u32,
+    /// The long picture is more than the first looks of a new camera.
+    learned: bool,
+    last: Option<Timestamp>,
+    /// Since when the picture is quiet after a global change; nothing is said meanwhile.
+    unsettled: Option<Unsettled>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Unsettled {
+    quiet_since: Timestamp,
+}
+
+/// What is saved: the long picture, from which the rest is learned anew within a minute.
+#[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
+struct Kept {
+    columns: usize,
+    rows: usize,
+    /// Grey levels, row by row, two hexadecimal digits each.
+    long: String,
+}
+
+impl From<Background> for Kept {
+    fn from(background: Background) -> Self {
+        let digit = |n: u8| char::from_digit(n.into(), 16).unwrap_or('0');
+        let cells = background.long.iter().map(|&cell| cell.round().clamp(0.0, 255.0) as u8);
+        let long = cells.flat_map(|cell| [digit(cell >> 4), digit(cell & 15)]).collect();
+        Self { columns: background.columns, rows: background.rows, long }
+    }
+}
+
+impl From<Kept> for Background {
+    fn from(kept: Kept) -> Self {
+        let digits: Option<Vec<u32>> = kept.long.chars().map(|c| c.to_digit(16)).collect();
+        let long: Vec<f32> =
+            digits.unwrap_or_default().chunks_exact(2).map(|pair| (pair[0] * 16 + pair[1]) as f32).collect();
+        // Wrong in any way: learned anew.
+        if long.is_empty() || kept.columns.checked_mul(kept.rows) != Some(long.len()) {
+            return Self::default();
+        }
+        let cells = long.len();
+        Self {
+            columns: kept.columns,
+            rows: kept.rows,
+            short: long.clone(),
+            stayed: vec![0.0; cells],
+            covered: vec![false; cells],
+            long,
+            looks: 0,
+            learned: true,
+            last: None,
+            unsettled: None,
+        }
+    }
+}
+
+impl Background {
+    /// Takes one look. `detections` are things that the model sees: what moves is not taken up.
+    pub fn look(&mut self, luma: &Luma, detections: &[Detection], now: Timestamp) {
+        if self.columns != luma.columns() || self.rows != luma.rows() {
+            *self = Self::from(Kept::default());
+            self.start(luma);
+        }
+        let seconds = match self.last {
+            Some(last) if now <= last => return,
+            Some(last) => now.duration_since(last).as_secs_f32().min(LONG / 4.0),
+            // After a restart of the program the short picture starts from what is there.
+            None => {
+                self.short = luma.cells().iter().map(|&cell| f32::from(cell)).collect();
+                1.0
+            }
+        };
+        self.last = Some(now);
+        self.looks = self.looks.saturating_add(1);
+        let moving = self.take_short(luma, seconds);
+        self.settle(moving, now);
+        if self.unsettled.is_some() {
+            self.covered.fill(false);
+            return;
+        }
+        let gain = self.gain();
+        let differs = self.differing(gain);
+        self.covered = self.patches(&differs, gain, luma.rows().max(1));
+        self.take_long(gain, seconds, detections);
+    }
+
+    /// How much of a zone is covered. `None`: not known now.
+    pub fn covered(&self, zone: &Polygon, ignore: &[Polygon]) -> Option<Covered> {
+        if self.unsettled.is_some() || self.looks < WARM_UP_LOOKS || self.columns == 0 {
+            return None;
+        }
+        let (mut cells, mut covered) = (0u32, 0u32);
+        let mut around: Option<[usize; 4]> = None;
+        for row in 0..self.rows {
+            for column in 0..self.columns {
+                let middle = NormPoint {
+                    x: (column as f32 + 0.5) / self.columns as f32,
+                    y: (row as f32 + 0.5) / self.rows as f32,
+                };
+                if !zone.contains(middle) || ignore.iter().any(|part| part.contains(middle)) {
+                    continue;
+                }
+                cells += 1;
+                if self.covered[row * self.columns + column] {
+                    covered += 1;
+                    let [x0, y0, x1, y1] = around.unwrap_or([column, row, column, row]);
+                    around = Some([x0.min(column), y0.min(row), x1.max(column), y1.max(row)]);
+                }
+            }
+        }
+        let share = covered as f32 / cells.max(1) as f32;
+        let scale = |cell: usize, of: usize| cell as f32 / of as f32;
+        let around = around.and_then(|[x0, y0, x1, y1]| {
+            NormBox::clamped(
+                scale(x0, self.columns),
+                scale(y0, self.rows),
+                scale(x1 + 1, self.columns),
+                scale(y1 + 1, self.rows),
+            )
+        });
+        Some(Covered { share, around })
+    }
+
+    fn start(&mut self, luma: &Luma) {
+        (self.columns, self.rows) = (luma.columns(), luma.rows());
+        self.long = luma.cells().iter().map(|&cell| f32::from(cell)).collect();
+        self.short = self.long.clone();
+        self.stayed = vec![0.0; self.long.len()];
+        self.covered = vec![false; self.long.len()];
+    }
+
+    /// Moves the short picture on; the share of the cells that move.
+    fn take_short(&mut self, luma: &Luma, seconds: f32) -> f32 {
+        let rate = 1.0 - (-seconds / SHORT).exp();
+        let mut moving = 0u32;
+        for (short, &cell) in self.short.iter_mut().zip(luma.cells()) {
+            let cell = f32::from(cell);
+            moving += u32::from((cell - *short).abs() > MOVING);
+            *short += (cell - *short) * rate;
+        }
+        moving as f32 / self.short.len() as f32
+    }
+
+    /// Notices a global change, and its end.
+    fn settle(&mut self, moving: f32, now: Timestamp) {
+        if moving > GLOBAL_SHARE {
+            self.unsettled = Some(Unsettled { quiet_since: now });
+        } else if let Some(unsettled) = &mut self.unsettled {
+            if moving > GLOBAL_SHARE / 10.0 {
+                unsettled.quiet_since = now;
+            } else if now.duration_since(unsettled.quiet_since).unsigned_abs() >= SETTLE {
+                self.unsettled = None;
+                self.long.copy_from_slice(&self.short);
+                self.stayed.fill(0.0);
+            }
+        }
+    }
+
+    /// How much brighter the picture is than the long one: the median of the ratios, so that things do not count.
+    fn gain(&self) -> f32 {
+        let ratio = |(short, long): (&f32, &f32)| (short + 1.0) / (long + 1.0);
+        // One cell in seven is plenty for a median, and no multiple of a row.
+        let mut ratios: Vec<f32> = self.short.iter().zip(&self.long).map(ratio).step_by(7).collect();
+        let middle = ratios.len() / 2;
+        *ratios.select_nth_unstable_by(middle, f32::total_cmp).1
+    }
+
+    fn differing(&self, gain: f32) -> Vec<bool> {
+        let differs = |(short, long): (&f32, &f32)| {
+            let expected = long * gain;
+            (short - expected).abs() > DIFFERENT.max(expected * DIFFERENT_SHARE)
+        };
+        self.short.iter().zip(&self.long).map(differs).collect()
+    }
+
+    /// Keeps the connected patches that are things, not light.
+    fn patches(&self, differs: &[bool], gain: f32, rows: usize) -> Vec<bool> {
+        let mut kept = vec![false; differs.len()];
+        let mut seen = vec![false; differs.len()];
+        let mut patch = Vec::new();
+        for start in 0..differs.len() {
+            if !differs[start] || seen[start] {
+                continue;
+            }
+            patch.clear();
+            patch.push(start);
+            seen[start] = true;
+            let mut next = 0;
+            while next < patch.len() {
+                let at = patch[next];
+                next += 1;
+                let (column, row) = (at % self.columns, at / self.columns);
+                let mut visit = |other: usize| {
+                    if differs[other] && !seen[other] {
+                        seen[other] = true;
+                        patch.push(other);
+                    }
+                };
+                if column > 0 {
+                    visit(at - 1);
+                }
+                if column + 1 < self.columns {
+                    visit(at + 1);
+                }
+                if row > 0 {
+                    visit(at - self.columns);
+                }
+                if row + 1 < rows {
+                    visit(at + self.columns);
+                }
+            }
+            if patch.len() >= MIN_CELLS && !self.is_light(&patch, gain) {
+                patch.iter().for_each(|&at| kept[at] = true);
+            }
+        }
+        kept
+    }
+
+    /// Whether a patch shows the background's own surface in other light.
+    fn is_light(&self, patch: &[usize], gain: f32) -> bool {
+        let n = patch.len() as f32;
+        let mean = |values: &[f32]| patch.iter().map(|&at| values[at]).sum::<f32>() / n;
+        let (short_mean, long_mean) = (mean(&self.short), mean(&self.long));
+        let (mut ss, mut ll, mut sl) = (0.0, 0.0, 0.0);
+        for &at in patch {
+            let (s, l) = (self.short[at] - short_mean, self.long[at] - long_mean);
+            ss += s * s;
+            ll += l * l;
+            sl += s * l;
+        }
+        let (short_dev, long_dev) = ((ss / n).sqrt(), (ll / n).sqrt());
+        if short_dev < SMOOTH && long_dev < SMOOTH {
+            // A smooth surface on a smooth surface: darker alone is a shadow, brighter alone a lamp's pool. A thing
+            // without any texture at 160 columns is one whose edge is sharp on every side.
+            return !self.has_sharp_edge(patch, gain);
+        }
+        sl / (ss * ll).sqrt().max(1e-6) > SAME_SURFACE
+    }
+
+    /// Whether the patch ends within one cell, as things do; light fades over several.
+    fn has_sharp_edge(&self, patch: &[usize], gain: f32) -> bool {
+        let excess = |at: usize| (self.short[at] - self.long[at] * gain).abs();
+        let inside = patch.iter().map(|&at| excess(at)).sum::<f32>() / patch.len() as f32;
+        let mut edge = 0u32;
+        let mut sharp = 0u32;
+        for &at in patch {
+            let (column, row) = (at % self.columns, at / self.columns);
+            let outside = [
+                (column > 1).then(|| at.wrapping_sub(2)),
+                (column + 2 < self.columns).then_some(at + 2),
+                (row > 1).then(|| at.wrapping_sub(2 * self.columns)),
+                (row + 2 < self.rows).then_some(at + 2 * self.columns),
+            ];
+            for neighbour in outside.into_iter().flatten().filter(|other| !patch.contains(other)) {
+                edge += 1;
+                sharp += u32::from(excess(neighbour) < inside * 0.25);
+            }
+        }
+        edge > 0 && sharp * 4 >= edge * 3
+    }
+
+    /// Moves the long picture on where nothing covers it.
+    fn take_long(&mut self, gain: f32, seconds: f32, detections: &[Detection]) {
+        // While it warms up, the first looks make the background.
+        self.learned |= self.looks >= WARM_UP_LOOKS;
+        let learning = !self.learned;
+        let rate = 1.0 - (-seconds / LONG).exp();
+        let things: Vec<_> = detections.iter().map(|detection| self.cells_of(&detection.bbox)).collect();
+        for at in 0..self.long.len() {
+            let (column, row) = (at % self.columns, at / self.columns);
+            let expected = self.long[at] * gain;
+            let differs = (self.short[at] - expected).abs() > DIFFERENT.max(expected * DIFFERENT_SHARE);
+            let hidden = things
+                .iter()
+                .any(|[x0, y0, x1, y1]| (*x0..*x1).contains(&column) && (*y0..*y1).contains(&row));
+            self.stayed[at] = if differs { self.stayed[at] + seconds } else { 0.0 };
+            if self.stayed[at] > ABSORB.as_secs_f32() {
+                self.long[at] = self.short[at];
+                self.stayed[at] = 0.0;
+            } else if learning && !hidden {
+                self.long[at] = self.short[at];
+            } else if !differs && !hidden {
+                self.long[at] += (self.short[at] - self.long[at]) * rate;
+            }
+        }
+    }
+
+    fn cells_of(&self, place: &NormBox) -> [usize; 4] {
+        let cell = |share: f32, of: usize| (share * of as f32) as usize;
+        [
+            cell(place.x0(), self.columns),
+            cell(place.y0(), self.rows),
+            cell(place.x1(), self.columns) + 1,
+            cell(place.y1(), self.rows) + 1,
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COLUMNS: usize = 80;
+    const ROWS: usize = 45;
+
+    /// A road with some texture, `light` times as bright, and noise.
+    struct Road {
+        rng: fastrand::Rng,
+    }
+
+    impl Road {
+        fn new() -> Self {
+            Self { rng: fastrand::Rng::with_seed(3) }
+        }
+
+        fn look(&mut self, light: f32, change: impl Fn(usize, usize, f32) -> f32) -> Luma {
+            let cells = (0..COLUMNS * ROWS).map(|at| {
+                let (x, y) = (at % COLUMNS, at / COLUMNS);
+                let road = 90.0 + 12.0 * ((x * 7 + y * 13) % 5) as f32;
+                let noise = self.rng.f32() * 4.0 - 2.0;
+                (change(x, y, road * light) + noise).clamp(0.0, 255.0) as u8
+            });
+            Luma::from_cells(COLUMNS as u16, ROWS as u16, cells.collect()).unwrap()
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + second).unwrap()
+    }
+
+    fn same(_: usize, _: usize, road: f32) -> f32 {
+        road
+    }
+
+    /// A box with its own texture.
+    fn with_box(x: usize, y: usize, road: f32) -> f32 {
+        if (30..42).contains(&x) && (20..30).contains(&y) { 40.0 + 25.0 * ((x + y) % 2) as f32 } else { road }
+    }
+
+    fn share(background: &Background) -> Option<f32> {
+        background.covered(&Polygon::whole(), &[]).map(|covered| covered.share)
+    }
+
+    /// 100 looks of an empty road.
+    fn empty(road: &mut Road) -> Background {
+        let mut background = Background::default();
+        for look in 0..100 {
+            background.look(&road.look(1.0, same), &[], at(2 * look));
+        }
+        assert_eq!(share(&background), Some(0.0));
+        background
+    }
+
+    #[test]
+    fn what_is_put_down_is_found_within_a_minute_and_stays_found() {
+        let mut road = Road::new();
+        let mut background = empty(&mut road);
+        for look in 100..130 {
+            background.look(&road.look(1.0, with_box), &[], at(2 * look));
+        }
+        let found = background.covered(&Polygon::whole(), &[]).unwrap();
+        let truth = 120.0 / (COLUMNS * ROWS) as f32;
+        assert!((found.share / truth - 1.0).abs() < 0.2, "{found:?}");
+        let around = found.around.unwrap();
+        assert!((around.x0() - 30.0 / 80.0).abs() < 0.03 && (around.y1() - 30.0 / 45.0).abs() < 0.05);
+        // Hours later, with a look every ten seconds.
+        for look in 0..1_800 {
+            background.look(&road.look(1.0, with_box), &[], at(300 + 10 * look));
+        }
+        assert!(share(&background).unwrap() > truth * 0.8);
+        // Taken away.
+        for look in 0..30 {
+            background.look(&road.look(1.0, same), &[], at(20_000 + 2 * look));
+        }
+        assert_eq!(share(&background), Some(0.0));
+    }
+
+    #[test]
+    fn what_passes_is_not_taken_up() {
+        let mut road = Road::new();
+        let mut background = empty(&mut road);
+        for look in 100..300 {
+            let left = (look as usize * 9) % 70;
+            let car = |x: usize, y: usize, road: f32| {
+                if (left..left + 10).contains(&x) && (20..28).contains(&y) {
+                    30.0 + (x % 3) as f32 * 20.0
+                } else {
+                    road
+                }
+            };
+            background.look(&road.look(1.0, car), &[], at(2 * look));
+            assert!(share(&background).unwrap() < 0.005, "look {look}: {:?}", share(&background));
+        }
+    }
+
+    #[test]
+    fn dusk_is_no_thing() {
+        let mut road = Road::new();
+        let mut background = empty(&mut road);
+        // Down to a third within an hour.
+        for look in 0..720 {
+            let light = 1.0 - 0.66 * look as f32 / 720.0;
+            background.look(&road.look(light, same), &[], at(300 + 5 * look));
+            assert_eq!(share(&background), Some(0.0), "look {look}");
+        }
+    }
+
+    #[test]
+    fn a_shadow_that_stays_is_no_thing() {
+        let mut road = Road::new();
+        let mut background = empty(&mut road);
+        let shade = |x: usize, y: usize, road: f32| {
+            if (20..60).contains(&x) && (15..35).contains(&y) { road * 0.6 } else { road }
+        };
+        for look in 100..200 {
+            background.look(&road.look(1.0, shade), &[], at(2 * look));
+            assert_eq!(share(&background), Some(0.0), "look {look}");
+        }
+    }
+
+    #[test]
+    fn when_everything_changes_nothing_is_said_until_it_has_settled() {
+        let mut road = Road::new();
+        let mut background = empty(&mut road);
+        let infrared = |x: usize, y: usize, _: f32| 150.0 - ((x * 3 + y) % 7) as f32 * 15.0;
+        for look in 100..105 {
+            background.look(&road.look(1.0, infrared), &[], at(2 * look));
+            assert_eq!(share(&background), None, "look {look}");
+        }
+        for look in 105..180 {
+            background.look(&road.look(1.0, infrared), &[], at(2 * look));
+        }
+        assert_eq!(share(&background), Some(0.0), "the new picture is the background");
+    }
+
+    #[test]
+    fn it_is_saved_and_goes_on() {
+        let mut road = Road::new();
+        let background = empty(&mut road);
+        let text = serde_json::to_string(&background).unwrap();
+        assert!(text.len() < 64 << 10, "{} bytes", text.len());
+        let mut background: Background = serde_json::from_str(&text).unwrap();
+        for look in 0..40 {
+            background.look(&road.look(1.0, with_box), &[], at(1_000 + 2 * look));
+        }
+        assert!(
+            share(&background).unwrap() > 0.02,
+            "what came during the restart is found: {:?}",
+            share(&background)
+        );
+        for broken in [r#"{"columns":80,"rows":45,"long":"00"}"#, r#"{"columns":1,"rows":1,"long":"zz"}"#] {
+            let mut background: Background = serde_json::from_str(broken).unwrap();
+            background.look(&road.look(1.0, same), &[], at(0));
+            assert_eq!(share(&background), None);
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! One rule in one zone, with what it has found.
+
+mod crossing;
+mod situation;
+mod things;
+mod zone;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet::{Rule, RuleKind, Zone};
+use flow::{Detection, Detections, Event, NormBox, NormPoint, SituationKey, Timestamp};
+
+use crate::tracker::Track;
+
+pub(crate) use crossing::Crossings;
+pub(crate) use things::Things;
+pub(crate) use zone::ZoneClock;
+
+/// Two boxes that overlap this much stand in the same place.
+const SAME_PLACE_IOU: f32 = 0.3;
+/// How many ended situations a rule remembers in a zone.
+const MAX_ENDED: usize = 32;
+
+/// One look, with everything that a rule may ask of it.
+pub(crate) struct View<'a> {
+    pub look: &'a Detections,
+    /// Those that are not in an ignored part of the picture.
+    pub detections: &'a [Detection],
+    pub tracks: &'a [Track],
+    /// Share of each zone that something stationary covers, in the order of the zones; `None`: not known now.
+    pub covered: &'a [Option<Covered>],
+    /// Of the time since the look before, how much nobody looked.
+    pub unwatched: Duration,
+}
+
+impl View<'_> {
+    pub fn now(&self) -> Timestamp {
+        self.look.captured
+    }
+
+    /// The look only repeats what the last one saw: time goes on, nothing is counted.
+    pub fn repeats(&self) -> bool {
+        self.look.basis == flow::Basis::Unchanged
+    }
+}
+
+/// What covers a zone.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Covered {
+    /// Share of its area, 0..=1.
+    pub share: f32,
+    /// Around all of it; `None` where nothing covers it.
+    pub around: Option<NormBox>,
+}
+
+/// One rule in one zone.
+#[derive(Debug, Clone)]
+pub(crate) struct Watch {
+    pub zones: Arc<[Zone]>,
+    pub zone_index: usize,
+    pub rule: Arc<Rule>,
+    pub state: State,
+}
+
+/// What a rule remembers. Saved with the camera's state.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub(crate) struct State {
+    /// Since when the rule applies; `None`: it does not, by its calendar.
+    applies_since: Option<Timestamp>,
+    /// Where situations ended, for the rule's `cooldown`.
+    ended: Vec<(NormBox, Timestamp)>,
+    found: Found,
+}
+
+/// What has been found, by kind of rule.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+enum Found {
+    Things(Things),
+    Zone(ZoneClock),
+    Line(Crossings),
+}
+
+impl State {
+    pub fn new(rule: &Rule) -> Self {
+        let found = match &rule.kind {
+            RuleKind::Dwell(_) | RuleKind::Together(_) => Found::Things(Things::default()),
+            RuleKind::Coverage(_) | RuleKind::Count(_) | RuleKind::Model(_) => {
+                Found::Zone(ZoneClock::default())
+            }
+            RuleKind::Cross(_) => Found::Line(Crossings::default()),
+        };
+        Self { applies_since: None, ended: Vec::new(), found }
+    }
+
+    /// Whether this is the state of such a rule.
+    pub fn fits(&self, rule: &Rule) -> bool {
+        std::mem::discriminant(&self.found) == std::mem::discriminant(&Self::new(rule).found)
+    }
+}
+
+/// A rule in its zone, as its state sees them.
+pub(crate) struct Place<'a> {
+    pub key: SituationKey,
+    pub rule: &'a Rule,
+    pub zone: &'a Zone,
+    pub zone_index: usize,
+    /// Time before this does not count.
+    pub since: Timestamp,
+    cooling: &'a [(NormBox, Timestamp)],
+}
+
+impl Place<'_> {
+    /// Whether something ended in this place so lately that nothing begins there yet.
+    pub fn cools(&self, place: &NormBox, now: Timestamp) -> bool {
+        self.cooling.iter().any(|(was, at)| {
+            now.duration_since(*at).unsigned_abs() < self.rule.cooldown && was.iou(place) >= SAME_PLACE_IOU
+        })
+    }
+
+    /// Of `time` up to now, what counts.
+    pub fn counted(&self, time: Duration, now: Timestamp) -> Duration {
+        time.min(now.duration_since(self.since).unsigned_abs())
+    }
+
+    /// Whether a thing is large enough, sure enough, of the right class and in the zone.
+    pub fn counts(&self, classes: &[flow::ClassName], detection: &Detection) -> bool {
+        classes.contains(&detection.class)
+            && detection.score.get() >= self.rule.min_score_of(&detection.class)
+            && self.large_enough(&detection.bbox)
+            && self.zone.polygon.contains(foot(&detection.bbox))
+    }
+
+    pub fn large_enough(&self, place: &NormBox) -> bool {
+        self.rule.min_height.is_none_or(|least| place.height() >= least.at(place.y1()))
+    }
+}
+
+impl Watch {
+    /// Takes one look. `over` gets the tracks of situations that ended.
+    pub fn look(&mut self, view: &View<'_>, events: &mut Vec<Event>, over: &mut Vec<u64>) {
+        let now = view.now();
+        let zone = &self.zones[self.zone_index];
+        self.state.ended.retain(|(_, at)| now.duration_since(*at).unsigned_abs() < self.rule.cooldown);
+        let key = SituationKey {
+            camera: view.look.frame.camera.clone(),
+            zone: zone.id.clone(),
+            situation: self.rule.situation.clone(),
+        };
+        let before = events.len();
+        if !applies(&self.rule, zone, now) {
+            // What was a problem is none any more, by the calendar.
+            self.state.applies_since = None;
+            match &mut self.state.found {
+                Found::Things(things) => things.end_all(&self.rule, view.look, events, over),
+                Found::Zone(clock) => clock.end_all(&self.rule, view.look, events),
+                Found::Line(crossings) => crossings.forget(),
+            }
+            self.remember(&events[before..], now);
+            return;
+        }
+        let since = *self.state.applies_since.get_or_insert_with(|| applies_since(&self.rule, zone, now));
+        let place = Place {
+            key,
+            rule: &self.rule,
+            zone,
+            zone_index: self.zone_index,
+            since,
+            cooling: &self.state.ended,
+        };
+        match &mut self.state.found {
+            Found::Things(things) => things.look(&place, view, events, over),
+            Found::Zone(clock) => clock.look(&place, view, events),
+            Found::Line(crossings) => crossings.look(&place, view, events),
+        }
+        self.remember(&events[before..], now);
+    }
+
+    fn remember(&mut self, events: &[Event], now: Timestamp) {
+        if self.rule.cooldown.is_zero() {
+            return;
+        }
+        for event in events.iter().filter(|event| matches!(event.phase, flow::Phase::Ended { .. })) {
+            self.state.ended.extend(event.objects.iter().map(|object| (object.bbox, now)));
+        }
+        let excess = self.state.ended.len().saturating_sub(MAX_ENDED);
+        self.state.ended.drain(..excess);
+    }
+
+    /// Whether an open situation is made of this track.
+    pub fn awaits(&self, track: u64) -> bool {
+        match &self.state.found {
+            Found::Things(things) => things.has(track),
+            Found::Zone(_) | Found::Line(_) => false,
+        }
+    }
+
+    /// How many situations are open.
+    pub fn open(&self) -> usize {
+        match &self.state.found {
+            Found::Things(things) => things.open(),
+            Found::Zone(clock) => usize::from(clock.is_open()),
+            Found::Line(_) => 0,
+        }
+    }
+}
+
+/// Whether a rule applies in a zone, by the calendars of both.
+fn applies(rule: &Rule, zone: &Zone, now: Timestamp) -> bool {
+    let permitted = zone.permitted.as_ref().is_some_and(|permitted| permitted.is_open(now));
+    !permitted && rule.windows.as_ref().is_none_or(|windows| windows.is_open(now))
+}
+
+/// Since when it does, where it does: asked once per window.
+fn applies_since(rule: &Rule, zone: &Zone, now: Timestamp) -> Timestamp {
+    let since = rule.windows.as_ref().and_then(|windows| windows.open_since(now)).unwrap_or(Timestamp::MIN);
+    match &zone.permitted {
+        None => since,
+        // What stood there in permitted hours has its clock started at their end, to the minute.
+        Some(permitted) => {
+            let minutes = (1..=24 * 60).map(|minutes| now - Duration::from_secs(60) * minutes);
+            since.max(minutes.into_iter().find(|at| permitted.is_open(*at)).unwrap_or(Timestamp::MIN))
+        }
+    }
+}
+
+/// Where a thing stands. Just above the bottom edge of its box, so that a thing cut off by the picture's
+/// lower edge is still inside a zone that reaches down to it.
+pub(crate) fn foot(place: &NormBox) -> NormPoint {
+    let foot = place.foot();
+    NormPoint { y: foot.y - 1e-4, ..foot }
+}
+
+/// Whether two boxes touch once each is widened by half of its size on every side.
+pub(crate) fn side_by_side(a: &NormBox, b: &NormBox) -> bool {
+    let near = |a0: f32, a1: f32, b0: f32, b1: f32| {
+        let (middle, reach) = ((a0 + a1 - b0 - b1).abs() / 2.0, (a1 - a0) + (b1 - b0));
+        middle <= reach
+    };
+    near(a.x0(), a.x1(), b.x0(), b.x1()) && near(a.y0(), a.y1(), b.y0(), b.y1())
+}

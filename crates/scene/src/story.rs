@@ -1,0 +1,101 @@
+//! What every situation is told by, whatever its rule: one id, `began → updated → ended`.
+
+use fleet::Rule;
+use flow::{
+    Detections, Event, EventId, EventObject, Phase, Score, SituationId, SituationKey, Timestamp, ZoneId,
+};
+
+/// The part of a situation that its events show.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Story {
+    id: EventId,
+    zone: ZoneId,
+    situation: SituationId,
+    first_seen: Timestamp,
+    began: Timestamp,
+    last_seen: Timestamp,
+    last_sent: Timestamp,
+    /// Number of the next event.
+    sequence: u32,
+    confidence: Score,
+    /// Its things, as last seen.
+    objects: Vec<EventObject>,
+}
+
+/// What is seen of a situation in one look.
+pub(crate) struct Seen {
+    pub confidence: Score,
+    pub objects: Vec<EventObject>,
+}
+
+impl Story {
+    /// Begins a situation. `number` tells apart those that begin in the same look.
+    pub fn begin(
+        key: &SituationKey,
+        rule: &Rule,
+        number: u64,
+        first_seen: Timestamp,
+        seen: Seen,
+        look: &Detections,
+    ) -> (Self, Event) {
+        let now = look.captured;
+        let mut story = Self {
+            id: EventId::new(now, key, number),
+            zone: key.zone.clone(),
+            situation: key.situation.clone(),
+            first_seen,
+            began: now,
+            last_seen: now,
+            last_sent: now,
+            sequence: 0,
+            confidence: seen.confidence,
+            objects: seen.objects,
+        };
+        let event = story.event(rule, Phase::Began, look);
+        (story, event)
+    }
+
+    /// It goes on; the event to send, if one is due.
+    pub fn update(&mut self, rule: &Rule, seen: Seen, look: &Detections) -> Option<Event> {
+        self.last_seen = look.captured;
+        self.objects = seen.objects;
+        self.confidence = seen.confidence;
+        let due = look.captured.duration_since(self.last_sent).unsigned_abs() >= rule.update_every;
+        due.then(|| self.event(rule, Phase::Updated, look))
+    }
+
+    /// It is over since `at`.
+    pub fn end(&mut self, rule: &Rule, at: Timestamp, look: &Detections) -> Event {
+        self.event(rule, Phase::Ended { at }, look)
+    }
+
+    /// Where it was last seen.
+    pub fn objects(&self) -> &[EventObject] {
+        &self.objects
+    }
+
+    fn event(&mut self, rule: &Rule, phase: Phase, look: &Detections) -> Event {
+        let sequence = self.sequence;
+        self.sequence += 1;
+        self.last_sent = look.captured;
+        Event {
+            id: self.id,
+            phase,
+            sequence,
+            key: SituationKey {
+                camera: look.frame.camera.clone(),
+                zone: self.zone.clone(),
+                situation: self.situation.clone(),
+            },
+            rule: rule.kind.name(),
+            first_seen: self.first_seen,
+            began: self.began,
+            last_seen: self.last_seen,
+            confidence: self.confidence,
+            objects: self.objects.clone(),
+            model: look.model.clone(),
+            frame: look.frame.clone(),
+            captured: look.captured,
+        }
+    }
+}
