@@ -47,7 +47,7 @@ pub use rule::{
 };
 pub use schema::{card_schema, schema};
 pub use secret::{Credentials, Secret, SecretRef};
-pub use single::camera_url;
+pub use single::{broker_url, camera_url};
 pub use tiles::Tiles;
 
 use std::collections::BTreeMap;

@@ -1,11 +1,15 @@
 //! One camera from a command line, by the same rules as one from a file.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
+use flow::{CameraId, ModelId};
 use url::Url;
 
+use crate::mistake::Problem;
 use crate::tables::resolve;
-use crate::{Credentials, Secret, SecretRef, address};
+use crate::{Broker, Camera, Credentials, Look, Sampling, Secret, SecretRef, Transport, address};
 
 /// Reads a camera's address. `way` says how a login is written where the text stands: an address that holds one is
 /// refused.
@@ -13,12 +17,56 @@ use crate::{Credentials, Secret, SecretRef, address};
 /// # Errors
 /// What is wrong with the text, without repeating a password in it, and what would be right.
 pub fn camera_url(text: &str, way: &str) -> Result<Url, String> {
-    let shown = address::masked(text);
-    address::rtsp(text).map_err(|problem| {
-        let holds_login = problem.problem.contains("credential") || problem.problem.contains("password");
-        let expected = if holds_login { way } else { &problem.expected };
-        format!("{shown:?} {}; {expected}", problem.problem)
-    })
+    address::rtsp(text).map_err(|problem| told(text, &problem, way))
+}
+
+/// The same for a broker's address.
+///
+/// # Errors
+/// As above.
+pub fn broker_url(text: &str, way: &str) -> Result<Url, String> {
+    address::mqtt(text).map_err(|problem| told(text, &problem, way))
+}
+
+fn told(text: &str, problem: &Problem, way: &str) -> String {
+    let holds_login = problem.problem.contains("credential") || problem.problem.contains("password");
+    let expected = if holds_login { way } else { &problem.expected };
+    format!("{:?} {}; {expected}", address::masked(text), problem.problem)
+}
+
+impl Camera {
+    /// A camera of which only this is known: nothing is watched for, and it is looked at as by default.
+    pub fn bare(id: CameraId, url: Url, credentials: Option<Arc<Credentials>>, transport: Transport) -> Self {
+        Self {
+            id,
+            class: "any".into(),
+            name: None,
+            address: None,
+            grid: None,
+            location: None,
+            url,
+            credentials,
+            transport,
+            look: Look {
+                sampling: Sampling::Keyframes,
+                at_most_every: Duration::from_secs(1),
+                at_least_every: Duration::from_secs(10),
+                priority: Default::default(),
+            },
+            gate: None,
+            tiles: None,
+            model: ModelId::new("none").expect("it keeps to the alphabet of ids"),
+            zones: Arc::new([]),
+            ignore: Arc::new([]),
+        }
+    }
+}
+
+impl Broker {
+    /// A broker that asks for no login.
+    pub fn at(host: String, port: u16) -> Self {
+        Self { host, port, credentials: None, message_expiry: Duration::from_secs(24 * 3_600) }
+    }
 }
 
 impl Credentials {
@@ -66,6 +114,8 @@ mod tests {
             let error = camera_url(text, way).unwrap_err();
             assert!(error.contains(way) && !error.contains("hunter2"), "{error}");
         }
+        assert!(broker_url("mqtt://me:hunter2@h", way).unwrap_err().ends_with(way));
+        assert_eq!(broker_url("mqtt://h:1884", way).unwrap().port(), Some(1884));
         let error = camera_url("10.0.0.1", way).unwrap_err();
         assert_eq!(error, "\"10.0.0.1\" is no address; expected rtsp://host[:port]/path");
     }
