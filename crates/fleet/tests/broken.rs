@@ -325,7 +325,31 @@ fn a_card_that_lies_is_caught() {
             "channels: yuv",
             r#"6:44: input.channels: "yuv" is not known; expected rgb or bgr"#,
         ),
-        ("head: yolox", "head: yolov9", r#"7:7: head: "yolov9" is not known; expected yolox"#),
+        (
+            "head: yolox",
+            "head: yolov9",
+            r#"7:7: head: "yolov9" is not known; expected yolox or yolov5 or yolov8 or end2end or detr or nanodet or picodet or rtmdet or ssd or fastestdet or classifier"#,
+        ),
+        (
+            "head: yolox",
+            "head: yolox\noutput: {reg_max: 7}",
+            r#"8:19: output.reg_max: means nothing to head yolox; it takes names, strides, boxes"#,
+        ),
+        (
+            "head: yolox",
+            "head: yolov5\noutput: {strides: [8, 16], anchors: [[10, 13]]}",
+            r#"8:37: output.anchors: has 1 lists for 2 strides; expected one list per stride: width, height, width, height, ..."#,
+        ),
+        (
+            "head: yolox",
+            "head: yolox\nurl: ftp://example.org/model.onnx",
+            r#"8:6: url: "ftp://example.org/model.onnx" is no address of a file to fetch; expected https://host/path (or http://)"#,
+        ),
+        (
+            "head: yolox",
+            "head: yolox\nurl: https://me:secret@example.org/model.onnx",
+            r#"8:6: url: "***" holds a login; expected https://host/path (or http://)"#,
+        ),
         (
             "classes: [person, car]",
             "classes: [car, car]",
@@ -381,6 +405,36 @@ fn a_model_file_that_is_cut_is_caught_with_both_hashes() {
     std::fs::remove_file(folder.path("models/street-demo/model.onnx")).unwrap();
     let found = folder.mistakes(BASE);
     assert!(found[0].contains("file: \"model.onnx\" cannot be read"), "{found:#?}");
+}
+
+#[test]
+fn a_model_that_is_not_pulled_yet_says_how_to_get_it() {
+    let folder = Folder::new();
+    let text = card("street-demo", "[person, car]");
+    folder.write("models/street-demo/card.yaml", format!("{text}url: https://example.org/model.onnx\n"));
+    folder.load_text(BASE).unwrap();
+    std::fs::remove_file(folder.path("models/street-demo/model.onnx")).unwrap();
+    let dir = folder.path("models/street-demo");
+    let expected = "models/street-demo/card.yaml:1:1: file: \"model.onnx\" is not there yet (models/street-demo/model.onnx); \
+                    run: huiyan models pull models/street-demo";
+    assert_eq!(folder.mistakes(BASE), [expected]);
+    let pulled = fleet::ModelCard::load_without_file(&dir).unwrap();
+    assert_eq!(pulled.url.as_deref(), Some("https://example.org/model.onnx"));
+    assert_eq!(pulled.sha256, sha256("no model, but a file"));
+}
+
+#[test]
+fn a_hash_that_nobody_knows_keeps_the_model_from_being_used() {
+    let folder = Folder::new();
+    let (text, hash) = (card("street-demo", "[person, car]"), sha256("no model, but a file"));
+    folder.write("models/street-demo/card.yaml", text.replace(&hash, "unknown"));
+    let expected = format!(
+        "models/street-demo/card.yaml:5:9: sha256: \"unknown\" is not known, so nobody vouches for the file; that of \
+         models/street-demo/model.onnx is {hash:?}: compare it with its author's and write it here"
+    );
+    assert_eq!(folder.mistakes(BASE), [expected]);
+    let card = fleet::ModelCard::load_without_file(&folder.path("models/street-demo")).unwrap();
+    assert_eq!(card.sha256, "");
 }
 
 #[test]

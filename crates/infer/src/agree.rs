@@ -109,7 +109,11 @@ fn picture(card: &ModelCard, inputs: &[Tensor], list: &mut Vec<Disagreement>) ->
             };
             if let Some(other) = free.iter().find(|other| **other != index) {
                 let name = &inputs[*other].name;
-                list.push(differ("input.extra", format_args!("nothing of {name}"), format_args!("needs {name}")));
+                list.push(differ(
+                    "input.extra",
+                    format_args!("nothing of {name}"),
+                    format_args!("needs {name}"),
+                ));
             }
             index
         }
@@ -244,17 +248,66 @@ mod tests {
     fn other_types_and_numbers_of_tensors_are_named() {
         let card = testing::card(416, 416, 80);
         let (input, output) = (tensor("f32", &[-1, 3, 416, 416]), tensor("f32", &[-1, 3549, 85]));
-        let list = differences(&card, &[tensor("u8", &[-1, 3, 416, 416])], &[output.clone(), output]);
+        let list = differences(&card, &[tensor("f64", &[-1, 3, 416, 416])], &[output.clone(), output]);
         let list: Vec<_> = list.iter().map(ToString::to_string).collect();
         assert_eq!(
             list,
             [
-                "input: the card says f32 samples, the file takes u8",
+                "input: the card says f32 samples, the file takes f64",
                 "head: the card says yolox, with one output, the file has 2 outputs (name them in output.names)",
             ]
         );
         let no_tensor = Tensor { name: String::new(), element: None, shape: Vec::new() };
         let list = differences(&card, &[input.clone(), input], &[no_tensor]);
         assert_eq!(list.len(), 2);
+    }
+
+    #[test]
+    fn bytes_pixels_side_by_side_and_further_inputs_agree() {
+        let mut card = testing::card_of(fleet::Head::Detr, 640, 480, 3);
+        card.layout = Layout::Nhwc;
+        card.extra = vec![("orig_target_sizes".into(), fleet::Extra::WidthHeight)];
+        let image = named("images", "u8", &[-1, 480, 640, 3]);
+        let size = named("orig_target_sizes", "i64", &[-1, 2]);
+        let outputs = [
+            named("labels", "i64", &[-1, 300]),
+            named("boxes", "f32", &[-1, 300, 4]),
+            named("scores", "f32", &[-1, 300]),
+        ];
+        let agreed = agree(&card, &[size.clone(), image.clone()], &outputs).unwrap();
+        assert_eq!((agreed.picture, &*agreed.extra), (Picture { index: 1, bytes: true }, &[(0, true)][..]));
+        let list = differences(&card, &[image.clone()], &outputs);
+        assert_eq!(list[0].to_string(), "input.extra: the card says orig_target_sizes, the file has images");
+        card.range.deviation = [255.0; 3];
+        let list = differences(&card, &[size.clone(), image.clone()], &outputs);
+        assert_eq!(
+            list[0].to_string(),
+            "input.mean: the card says another range than 0 to 255, the file takes bytes"
+        );
+        card.range.deviation = [1.0; 3];
+        card.extra.clear();
+        let list = differences(&card, &[size.clone(), image.clone()], &outputs);
+        assert_eq!(
+            list[0].to_string(),
+            "input: the card says one picture tensor, the file has 2 inputs: orig_target_sizes, images"
+        );
+        card.input_name = Some("images".into());
+        let list = differences(&card, &[size, image], &outputs);
+        assert_eq!(
+            list[0].to_string(),
+            "input.extra: the card says nothing of orig_target_sizes, the file needs orig_target_sizes"
+        );
+    }
+
+    #[test]
+    fn outputs_are_found_by_name_where_the_card_gives_names() {
+        let mut card = testing::card(416, 416, 80);
+        let input = tensor("f32", &[-1, 3, 416, 416]);
+        let outputs = [named("features", "f32", &[-1, 52, 52]), named("boxes", "f32", &[-1, 3549, 85])];
+        card.output.names = vec!["boxes".into()];
+        assert_eq!(agree(&card, &[input.clone()], &outputs).unwrap().reader.outputs(), [1]);
+        card.output.names = vec!["bboxes".into()];
+        let list = differences(&card, &[input], &outputs);
+        assert_eq!(list[0].to_string(), "output.names: the card says bboxes, the file has features, boxes");
     }
 }

@@ -67,7 +67,7 @@ fn in_order(
         return Err(vec![count(card, parts, order.len())]);
     }
     let list: Vec<_> =
-        parts.iter().zip(order).filter_map(|(part, index)| unfit(card, part, &outputs[*index])).collect();
+        parts.iter().zip(order).flat_map(|(part, index)| unfit(card, part, &outputs[*index])).collect();
     if list.is_empty() { Ok(order.to_vec()) } else { Err(list) }
 }
 
@@ -79,7 +79,7 @@ fn by_shape(card: &ModelCard, parts: &[Part], outputs: &[Tensor]) -> Result<Vec<
     }
     let mut bound: Vec<usize> = Vec::with_capacity(parts.len());
     for part in parts {
-        let free = |index: &usize| !bound.contains(index) && unfit(card, part, &outputs[*index]).is_none();
+        let free = |index: &usize| !bound.contains(index) && unfit(card, part, &outputs[*index]).is_empty();
         // Labels may be floating-point numbers, but where there are whole ones, those are meant.
         let exact = |index: &usize| {
             part.numbers == Numbers::Floats || outputs[*index].element.as_deref() != Some("f32")
@@ -88,6 +88,7 @@ fn by_shape(card: &ModelCard, parts: &[Part], outputs: &[Tensor]) -> Result<Vec<
         let like_its_name = |index: &usize| outputs[*index].name.to_lowercase().contains(part.what);
         let found = candidates()
             .find(|index| like_its_name(index) && exact(index))
+            .or_else(|| candidates().find(like_its_name))
             .or_else(|| candidates().find(exact))
             .or_else(|| candidates().next());
         match found {
@@ -99,12 +100,12 @@ fn by_shape(card: &ModelCard, parts: &[Part], outputs: &[Tensor]) -> Result<Vec<
     Ok(bound)
 }
 
-fn unfit(card: &ModelCard, part: &Part, output: &Tensor) -> Option<Disagreement> {
+fn unfit(card: &ModelCard, part: &Part, output: &Tensor) -> Vec<Disagreement> {
     if !part.takes(output.element.as_deref()) {
         let card = format_args!("{}, with {} as f32", card.head.name(), part.what);
-        return Some(differ("head", card, format_args!("gives {} ({})", output.element(), output.name)));
+        return vec![differ("head", card, format_args!("gives {} ({})", output.element(), output.name))];
     }
-    part.differs(card, &output.shape, None)
+    part.differences(card, &output.shape, None)
 }
 
 fn count(card: &ModelCard, parts: &[Part], has: usize) -> Disagreement {

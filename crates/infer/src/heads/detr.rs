@@ -146,8 +146,10 @@ mod tests {
 
     fn queries(card: &ModelCard, logits: &[f32], boxes: &[f32]) -> (Vec<Candidate>, u64) {
         let (n, values) = (boxes.len() / 4, logits.len() / (boxes.len() / 4));
-        let given =
-            [Given::floats("pred_logits", &[1, n, values], logits), Given::floats("pred_boxes", &[1, n, 4], boxes)];
+        let given = [
+            Given::floats("pred_logits", &[1, n, values], logits),
+            Given::floats("pred_boxes", &[1, n, 4], boxes),
+        ];
         testing::decode(card, &given)
     }
 

@@ -68,8 +68,7 @@ mod tests {
             10.0, 4.0, 9.0, 20.0, 0.9, 0.0,
         ];
         let (found, broken) = testing::decode(&card, &[Given::floats("output0", &[1, 9, 6], &tensor)]);
-        let wanted =
-            |class, score| Candidate { class, score, x0: 10.0, y0: 4.0, x1: 30.0, y1: 20.0 };
+        let wanted = |class, score| Candidate { class, score, x0: 10.0, y0: 4.0, x1: 30.0, y1: 20.0 };
         close(&found, &[wanted(0, 0.9), wanted(0, 0.8), wanted(1, 0.5)]);
         assert_eq!(broken, 4);
     }

@@ -27,7 +27,8 @@ impl FastestDet {
 impl Head for FastestDet {
     fn parts(&self) -> Vec<Part> {
         let values = Dim::Classes { before: BEFORE_CLASSES, after: 0, count: self.classes };
-        let [rows, columns] = [self.size.1, self.size.0].map(|side| Dim::Exactly(side.div_ceil(STRIDE) as usize));
+        let [rows, columns] =
+            [self.size.1, self.size.0].map(|side| Dim::Exactly(side.div_ceil(STRIDE) as usize));
         vec![Part::floats("output", [Dim::Batch, values, rows, columns])]
     }
 

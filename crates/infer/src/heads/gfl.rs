@@ -3,7 +3,8 @@
 //!
 //! A grid per stride (8, 16, 32, 64; sides rounded up). For each cell the class scores, after the sigmoid, and for each
 //! of left, top, right, bottom `reg_max + 1` values: the softmax over them weighs the distances 0, 1, … `reg_max`, and
-//! their mean, times the stride, is how far the edge lies from the cell's point. That point is the cell's corner in
+//! their mean, times the stride, is how far the edge lies from the cell's point. Every class of a cell that scores high
+//! enough is a box, as in the authors' multi-class suppression. That point is the cell's corner in
 //! NanoDet-Plus (`centre: 0`) and its middle in NanoDet-m and PicoDet (`centre: 0.5`).
 //!
 //! - Merged, NanoDet-Plus at 416×416 on COCO: one output, `batch × cells × (classes + 4 × (reg_max + 1))`, 1×3598×112.
@@ -14,7 +15,7 @@
 
 use fleet::{Activation, ModelCard};
 
-use super::{Dim, Found, Head, Output, Part, hot, largest, logit, sigmoid};
+use super::{Dim, Found, Head, Output, Part, hot, logit, sigmoid};
 
 /// What all forms share.
 #[derive(Debug, Clone)]
@@ -58,16 +59,19 @@ impl Grid {
             if !hot(scores, least) {
                 continue;
             }
-            let Some((class, best)) = largest(scores.iter().copied()) else {
+            if scores.iter().any(|score| score.is_nan()) {
                 found.broken();
                 continue;
-            };
+            }
             let stride = stride as f32;
             let x = ((index % columns) as f32 + self.centre) * stride;
             let y = ((index / columns) as f32 + self.centre) * stride;
             let side = |i: usize| mean(&distances[i * self.bins..][..self.bins]) * stride;
             let at = [x - side(0), y - side(1), x + side(2), y + side(3)];
-            found.push(class, if self.logits { sigmoid(best) } else { best }, at);
+            // Each class for itself, as the authors' multi-class suppression takes them.
+            for (class, &score) in scores.iter().enumerate().filter(|(_, score)| **score >= least) {
+                found.push(class, if self.logits { sigmoid(score) } else { score }, at);
+            }
         }
     }
 }
@@ -132,7 +136,8 @@ impl Head for PerStride {
         };
         let classes = Dim::Classes { before: 0, after: 0, count: self.0.classes };
         let scores = self.0.strides.iter().map(|stride| part("cls", stride, classes.clone()));
-        let distances = self.0.strides.iter().map(|stride| part("dis", stride, Dim::Exactly(4 * self.0.bins)));
+        let distances =
+            self.0.strides.iter().map(|stride| part("dis", stride, Dim::Exactly(4 * self.0.bins)));
         scores.chain(distances).collect()
     }
 
@@ -179,11 +184,11 @@ impl Head for Decoded {
         let cells = parts[1].side(1);
         let scores = parts[1].values.floats();
         for (cell, at) in parts[0].values.floats().chunks_exact(4).enumerate().take(cells) {
-            let column = scores[cell..].iter().step_by(cells).copied();
-            match largest(column) {
-                Some((_, best)) if best < found.threshold => {}
-                Some((class, best)) => found.push(class, best, [at[0], at[1], at[2], at[3]]),
-                None => found.broken(),
+            for (class, &score) in scores[cell..].iter().step_by(cells).enumerate() {
+                // NaN goes on, to be counted.
+                if !(score < found.threshold) {
+                    found.push(class, score, [at[0], at[1], at[2], at[3]]);
+                }
             }
         }
     }
@@ -272,7 +277,8 @@ mod tests {
         boxes[30 * 4..][..4].copy_from_slice(&[10.0, 4.0, 30.0, 20.0]);
         scores[98 + 30] = 0.7;
         scores[98 + 31] = f32::NAN;
-        let given = [Given::floats("boxes", &[1, 98, 4], &boxes), Given::floats("scores", &[1, 2, 98], &scores)];
+        let given =
+            [Given::floats("boxes", &[1, 98, 4], &boxes), Given::floats("scores", &[1, 2, 98], &scores)];
         let (found, broken) = testing::decode(&card(fleet::Head::Picodet), &given);
         close(&found, &[Candidate { class: 1, score: 0.7, x0: 10.0, y0: 4.0, x1: 30.0, y1: 20.0 }]);
         assert_eq!(broken, 1);

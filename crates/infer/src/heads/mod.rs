@@ -119,7 +119,8 @@ impl Found<'_> {
     /// What is below the threshold, or of a class that means nothing, is dropped.
     fn push(&mut self, class: usize, value: f32, [x0, y0, x1, y1]: [f32; 4]) {
         let finite = [x0, y0, x1, y1, (x1 - x0) * (y1 - y0)].iter().all(|v| v.is_finite());
-        let Some(score) = score(value).filter(|_| finite && x0 < x1 && y0 < y1 && class < self.unused.len()) else {
+        let Some(score) = score(value).filter(|_| finite && x0 < x1 && y0 < y1 && class < self.unused.len())
+        else {
             self.broken += 1;
             return;
         };
@@ -221,12 +222,17 @@ impl Reader {
 
     /// Whether the outputs of a run of `slots` pictures, in the order of [`outputs`](Self::outputs), have the shapes
     /// that the head reads: a file may leave them open.
-    pub fn check(&self, card: &ModelCard, outputs: &[Output<'_>], slots: usize) -> Result<(), Vec<Disagreement>> {
+    pub fn check(
+        &self,
+        card: &ModelCard,
+        outputs: &[Output<'_>],
+        slots: usize,
+    ) -> Result<(), Vec<Disagreement>> {
         let list: Vec<_> = self
             .parts
             .iter()
             .zip(outputs)
-            .filter_map(|(part, output)| part.differs(card, output.shape, Some(slots)))
+            .flat_map(|(part, output)| part.differences(card, output.shape, Some(slots)))
             .collect();
         if list.is_empty() { Ok(()) } else { Err(list) }
     }

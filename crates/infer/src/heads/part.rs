@@ -178,18 +178,21 @@ impl Part {
         dims.join(" x ")
     }
 
-    /// The first point in which a shape is not this; -1 in it stands for what may be anything.
-    pub fn differs(&self, card: &ModelCard, shape: &[i64], slots: Option<usize>) -> Option<Disagreement> {
+    /// All in which a shape is not this; -1 in it stands for what may be anything.
+    pub fn differences(&self, card: &ModelCard, shape: &[i64], slots: Option<usize>) -> Vec<Disagreement> {
         let (head, text) = (card.head.name(), dimensions(shape));
+        let another_form =
+            || differ("head", format_args!("{head}, {}", self.form()), format_args!("gives {text}"));
         if shape.len() != self.dims.len() {
-            return Some(differ("head", format_args!("{head}, {}", self.form()), format_args!("gives {text}")));
+            return vec![another_form()];
         }
+        let mut list = Vec::new();
         for (dim, &side) in self.dims.iter().zip(shape) {
             let Some(wanted) = dim.wanted(slots) else { continue };
             if side < 0 || usize::try_from(side) == Ok(wanted) {
                 continue;
             }
-            return Some(match dim {
+            list.push(match dim {
                 Dim::Boxes(n) => differ(
                     "head",
                     format_args!("{head}, {n} boxes at {}x{}", card.width, card.height),
@@ -205,12 +208,10 @@ impl Part {
                     )
                 }
                 Dim::Batch => differ("batch", wanted, format_args!("gives {text}")),
-                Dim::Exactly(_) | Dim::Any => {
-                    differ("head", format_args!("{head}, {}", self.form()), format_args!("gives {text}"))
-                }
+                Dim::Exactly(_) | Dim::Any => return vec![another_form()],
             });
         }
-        None
+        list
     }
 
     /// What belongs to one picture: its share of the values, without the batch dimension. All of it where the

@@ -8,7 +8,7 @@
 
 use fleet::{Activation, ModelCard};
 
-use super::{Dim, Found, Head, Output, Part, largest, logit, sigmoid};
+use super::{Dim, Found, Head, Output, Part, logit, sigmoid};
 
 /// `dets` and `labels`.
 #[derive(Debug)]
@@ -96,18 +96,20 @@ impl Head for Raw {
             let cells = rows * columns;
             let (scores, distances) = (scores.values.floats(), distances.values.floats());
             for cell in 0..cells {
-                let Some((class, best)) = largest(scores[cell..].iter().step_by(cells).copied()) else {
-                    found.broken();
-                    continue;
-                };
-                if best < least {
-                    continue;
+                let mut at = None;
+                for (class, &score) in scores[cell..].iter().step_by(cells).enumerate() {
+                    // NaN goes on, to be counted.
+                    if score < least {
+                        continue;
+                    }
+                    let at = *at.get_or_insert_with(|| {
+                        let x = ((cell % columns) as f32 + self.centre) * stride as f32;
+                        let y = ((cell / columns) as f32 + self.centre) * stride as f32;
+                        let side = |i: usize| distances[i * cells + cell];
+                        [x - side(0), y - side(1), x + side(2), y + side(3)]
+                    });
+                    found.push(class, if self.logits { sigmoid(score) } else { score }, at);
                 }
-                let x = ((cell % columns) as f32 + self.centre) * stride as f32;
-                let y = ((cell / columns) as f32 + self.centre) * stride as f32;
-                let side = |i: usize| distances[i * cells + cell];
-                let at = [x - side(0), y - side(1), x + side(2), y + side(3)];
-                found.push(class, if self.logits { sigmoid(best) } else { best }, at);
             }
         }
     }

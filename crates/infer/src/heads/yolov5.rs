@@ -175,8 +175,14 @@ mod tests {
         let (found, broken) = testing::decode(&card(), &given);
         // Middle (0.5 + 3) * 16, (0.5 + 1) * 16; size of the anchor.
         let (x, y, w, h) = (56.0, 24.0, 59.0, 119.0);
-        let wanted =
-            Candidate { class: 0, score: 0.72, x0: x - w / 2.0, y0: y - h / 2.0, x1: x + w / 2.0, y1: y + h / 2.0 };
+        let wanted = Candidate {
+            class: 0,
+            score: 0.72,
+            x0: x - w / 2.0,
+            y0: y - h / 2.0,
+            x1: x + w / 2.0,
+            y1: y + h / 2.0,
+        };
         close(&found, &[wanted]);
         assert_eq!(broken, 1);
     }
