@@ -6,6 +6,7 @@
 use flow::Codec;
 
 use crate::nal::{self, SetKind};
+use crate::sps::{self, SliceLayout};
 
 /// All sets together; a real stream has some hundred bytes of them.
 const MAX_BYTES: usize = 64 * 1024;
@@ -22,6 +23,10 @@ struct Set {
     kind: SetKind,
     number: u32,
     nal: Box<[u8]>,
+    /// Of an H.264 SPS.
+    layout: Option<SliceLayout>,
+    /// Of an H.264 PPS: the number of the SPS that it names.
+    names: Option<u32>,
 }
 
 impl ParameterSets {
@@ -43,7 +48,10 @@ impl ParameterSets {
         if bytes - replaced + nal.len() > MAX_BYTES {
             return false;
         }
-        let set = Set { kind, number, nal: nal.into() };
+        let h264 = self.codec == Codec::H264;
+        let layout = (h264 && kind == SetKind::Sequence).then(|| sps::slice_layout(nal)).flatten();
+        let names = (h264 && kind == SetKind::Picture).then(|| named_by_pps(nal)).flatten();
+        let set = Set { kind, number, nal: nal.into(), layout, names };
         match place {
             Ok(at) => self.sets[at] = set,
             Err(at) => self.sets.insert(at, set),
@@ -57,6 +65,30 @@ impl ParameterSets {
         has(SetKind::Sequence) && has(SetKind::Picture) && (self.codec == Codec::H264 || has(SetKind::Video))
     }
 
+    /// Which field of which frame an H.264 slice belongs to; `None` for slices of frames, and where the sets that it
+    /// names are not there (H.264 7.3.3).
+    pub(crate) fn field(&self, slice: &[u8]) -> Option<Field> {
+        let find = |kind, number| self.sets.iter().find(|s| s.kind == kind && s.number == number);
+        // Three numbers of 35 bits at most, and 16 + 2 + 2 bits.
+        let rbsp = rbsp_start(slice.get(1..)?, 24);
+        let mut bits = Bits::new(&rbsp);
+        (bits.ue()?, bits.ue()?); // first_mb_in_slice, slice_type
+        let pps = find(SetKind::Picture, bits.ue()?)?;
+        let layout = find(SetKind::Sequence, pps.names?)?.layout.filter(|layout| !layout.frames_only)?;
+        if layout.separate_planes {
+            bits.skip(2)?; // colour_plane_id
+        }
+        let frame_num = bits.read(layout.frame_num_bits)?;
+        let is_field = bits.bit()? == 1;
+        let bottom = is_field && bits.bit()? == 1;
+        is_field.then_some(Field { frame_num, bottom })
+    }
+
+    /// An H.264 stream that may be coded in fields.
+    pub(crate) fn may_have_fields(&self) -> bool {
+        self.sets.iter().any(|set| set.layout.is_some_and(|layout| !layout.frames_only))
+    }
+
     /// All of them as a byte stream, in the order in which a decoder must see them.
     pub(crate) fn annex_b(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.sets.iter().map(|s| s.nal.len() + 4).sum());
@@ -66,6 +98,28 @@ impl ParameterSets {
         }
         out
     }
+}
+
+/// One of the two fields of an interlaced frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Field {
+    frame_num: u32,
+    bottom: bool,
+}
+
+impl Field {
+    /// The two are one frame (H.264 3.30, complementary field pair).
+    pub(crate) fn completes(self, other: Self) -> bool {
+        self.frame_num == other.frame_num && self.bottom != other.bottom
+    }
+}
+
+/// `pic_parameter_set_id`, then `seq_parameter_set_id` (H.264 7.3.2.2).
+fn named_by_pps(nal: &[u8]) -> Option<u32> {
+    let rbsp = rbsp_start(nal.get(1..)?, 16);
+    let mut bits = Bits::new(&rbsp);
+    bits.ue()?;
+    bits.ue()
 }
 
 /// The set's own number (`seq_parameter_set_id` and its like), or `None` where it has none that is allowed.
@@ -89,6 +143,7 @@ fn number(codec: Codec, kind: SetKind, nal: &[u8]) -> Option<u32> {
             (bits.ue()?, 15)
         }
         (Codec::H265, SetKind::Picture) => (bits.ue()?, 63),
+        (Codec::Mjpeg, _) => return None,
     };
     (number <= limit).then_some(number)
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use flow::Timestamp;
 
 /// When something arrived, on both clocks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Arrival {
     pub wall: Timestamp,
     pub at: Instant,
@@ -57,8 +57,14 @@ pub(crate) enum Damage {
     Short,
     #[error("a NAL unit header has its forbidden bit set or is of no known kind")]
     Header,
-    #[error("a payload structure is not supported (interleaved mode, PACI)")]
+    #[error("a payload structure is not supported (MTAP of interleaved mode, PACI, fields of JPEG)")]
     Structure,
+    #[error("NAL units are not sent in decoding order (interleaved mode)")]
+    Order,
+    #[error("the JPEG's quantization tables are missing or none")]
+    Tables,
+    #[error("the JPEG's size is neither in RTP nor in the SDP")]
+    Size,
     #[error("fragments of a NAL unit do not follow each other")]
     Fragments,
     #[error("the RTP marker stands inside the picture")]
