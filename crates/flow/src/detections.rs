@@ -1,5 +1,7 @@
 //! `infer` → `scene`.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use crate::{ClassName, Frame, FrameId, ModelId, NormBox};
@@ -53,6 +55,8 @@ pub struct Detections {
     pub captured: Timestamp,
     /// Which model looked.
     pub model: ModelId,
+    /// Which version of it: SHA-256 of its file, lower-case hex.
+    pub weights: Arc<str>,
     /// Whether the model saw this very picture.
     pub basis: Basis,
     /// What it saw, highest score first.

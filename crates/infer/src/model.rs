@@ -147,6 +147,8 @@ pub struct Model {
     runner: Runner,
     preprocessor: Preprocessor,
     candidates: Vec<Candidate>,
+    /// The file's hash, as every look carries it.
+    weights: Arc<str>,
     work: Work,
     /// The input of [`run_alone`](Self::run_alone), empty until then.
     grey: Vec<f32>,
@@ -171,7 +173,8 @@ impl Model {
         let runner = Runner::new(session, card.clone()).map_err(disagree)?;
         let preprocessor = Preprocessor::new(&card);
         let (candidates, work, grey) = (Vec::new(), Work::default(), Vec::new());
-        let mut model = Self { card, runner, preprocessor, candidates, work, grey };
+        let weights = card.sha256.as_str().into();
+        let mut model = Self { card, runner, preprocessor, candidates, weights, work, grey };
         match model.warm_up() {
             Ok(false) => Ok(model),
             Ok(true) => Err(ModelError::NotANumber { file: model.card.file.clone() }),
@@ -232,7 +235,7 @@ impl Model {
     }
 
     fn look_at_batch(&mut self, frames: &[&Frame], looks: &mut Vec<Detections>) -> Result<(), LookError> {
-        let Self { card, runner, preprocessor, candidates, work, .. } = self;
+        let Self { card, runner, preprocessor, candidates, weights, work, .. } = self;
         // A fixed batch that is not full runs with what its last slots held before; nobody reads those results.
         let slots = card.batch.unwrap_or(frames.len());
         preprocessor.grow(slots);
@@ -248,7 +251,7 @@ impl Model {
             let mut broken = 0;
             for (slot, (frame, place)) in frames.iter().zip(places).enumerate() {
                 broken += outputs.decode(slot, candidates);
-                looks.push(detections(card, frame, place, candidates));
+                looks.push(detections(card, weights, frame, place, candidates));
             }
             (ran, broken)
         })?;
@@ -297,7 +300,13 @@ fn start(runtime: &Runtime, content: &[u8], fixed_batch: bool) -> ort::Result<Se
         .commit_from_memory(content)
 }
 
-fn detections(card: &ModelCard, frame: &Frame, place: Placement, candidates: &[Candidate]) -> Detections {
+fn detections(
+    card: &ModelCard,
+    weights: &Arc<str>,
+    frame: &Frame,
+    place: Placement,
+    candidates: &[Candidate],
+) -> Detections {
     let detection = |c: &Candidate| {
         Some(Detection {
             class: card.classes.get(c.class)?.clone(),
@@ -309,6 +318,7 @@ fn detections(card: &ModelCard, frame: &Frame, place: Placement, candidates: &[C
         frame: frame.id.clone(),
         captured: frame.captured,
         model: card.id.clone(),
+        weights: weights.clone(),
         basis: Basis::Inferred,
         list: candidates.iter().filter_map(detection).collect(),
     }

@@ -113,6 +113,7 @@ impl Street {
             frame: frame.id.clone(),
             captured: frame.captured,
             model: ModelId::new("m").unwrap(),
+            weights: "".into(),
             basis: Basis::Inferred,
             list: cars.iter().map(detection).collect(),
         }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use flow::{
+use flow::{Basis, 
     ClassName, Detection, Detections, FrameId, Luma, NormBox, NormPoint, Polygon, SessionId, Timestamp,
 };
 
@@ -107,10 +107,10 @@ impl Watch {
         }
         match judgement {
             Ok(list) => {
-                let (model, frame) = (self.reference.as_ref().map(|r| r.seen.model.clone()), id.clone());
-                let Some(model) = model else { return self.send(id, Why::First) };
-                let basis = flow::Basis::Unchanged;
-                Judgement::Spare(Detections { frame, captured, model, basis, list })
+                let Some(reference) = &self.reference else { return self.send(id, Why::First) };
+                let (model, weights) = (reference.seen.model.clone(), reference.seen.weights.clone());
+                let (frame, basis) = (id.clone(), Basis::Unchanged);
+                Judgement::Spare(Detections { frame, captured, model, weights, basis, list })
             }
             Err(why) => self.send(id, why),
         }
