@@ -48,6 +48,8 @@ pub struct ModelCard {
     pub range: Range,
     /// How a picture is made to fit.
     pub resize: Resize,
+    /// How samples are mixed then.
+    pub filter: Filter,
     /// Inputs beside the picture, and what they are told.
     pub extra: Vec<(String, Extra)>,
     /// How the output is read.
@@ -123,6 +125,17 @@ pub enum Resize {
     },
     /// Each side scaled by itself.
     Stretch,
+}
+
+/// How samples are mixed when a picture is scaled. Which of them a model was trained and measured with shows in its
+/// scores where pictures shrink to between the half and all of their size.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Filter {
+    /// All samples that a triangle as wide as the scale covers: PIL's `BILINEAR`, torchvision's `antialias`.
+    #[default]
+    Smooth,
+    /// The two nearest on each side: OpenCV's `INTER_LINEAR`.
+    Linear,
 }
 
 /// Thresholds of the post-processing.

@@ -36,7 +36,8 @@ mod units;
 pub use calendar::Calendar;
 pub use camera::{Camera, Location, Look, Priority, Sampling, Transport, Zone};
 pub use card::{
-    Activation, Boxes, Channels, Extra, Head, Layout, ModelCard, NO_CLASS, Output, Range, Resize, Thresholds,
+    Activation, Boxes, Channels, Extra, Filter, Head, Layout, ModelCard, NO_CLASS, Output, Range, Resize,
+    Thresholds,
 };
 pub use gate::Gate;
 pub use hardware::{Decoding, Provider};

@@ -313,6 +313,12 @@ static INPUT: Shape = Shape {
             Kind::Word(&["letterbox_top_left", "letterbox_centre", "stretch"]),
             "How a picture is made to fit.",
         ),
+        default(
+            "filter",
+            Kind::Word(&["smooth", "linear"]),
+            "smooth",
+            "How samples are mixed. smooth: as PIL and torchvision do. linear: as OpenCV does.",
+        ),
         default("pad", Kind::Whole(0, 255), "114", "Fill of a letterbox."),
         optional(
             "extra",

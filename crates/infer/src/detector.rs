@@ -5,12 +5,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use fleet::ModelCard;
-use flow::{CameraId, Flow, Frame, Look, ModelId};
+use fleet::{ModelCard, Priority};
+use flow::{CameraId, Detections, Flow, Frame, Look, ModelId};
 
 use crate::numbers::{Tally, Throttle};
 use crate::queue::{Decision, Queue, Taken};
-use crate::{LookError, Model, ModelError, Numbers, Runtime};
+use crate::{LookError, Model, ModelError, Numbers, Runtime, Work};
 
 /// How the stage is sized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,11 +23,47 @@ pub struct Options {
     pub max_delay: Duration,
 }
 
+/// Which model looks at a camera, and how much it matters that it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The model.
+    pub model: ModelId,
+    /// Who is left out first when more comes than can be looked at.
+    pub priority: Priority,
+}
+
+impl From<ModelId> for Route {
+    fn from(model: ModelId) -> Self {
+        Self { model, priority: Priority::default() }
+    }
+}
+
+/// What looks at batches of pictures: a [`Model`], or what stands for one in a test or a bench.
+pub trait Runner: Send {
+    /// Looks at the pictures and says for each, in their order, what it saw. An error means that none of them was
+    /// looked at.
+    fn look(&mut self, frames: &[&Frame]) -> Result<Vec<Detections>, LookError>;
+
+    /// Its work since the last call.
+    fn take_work(&mut self) -> Work;
+}
+
+impl Runner for Model {
+    fn look(&mut self, frames: &[&Frame]) -> Result<Vec<Detections>, LookError> {
+        Self::look(self, frames)
+    }
+
+    fn take_work(&mut self) -> Work {
+        Self::take_work(self)
+    }
+}
+
 /// Looks at frames of many cameras with the model of each.
 ///
 /// [`offer`](Self::offer) never blocks: each camera has one slot, and a newer frame replaces the one that waits.
 /// A thread takes a batch when it is full or when its oldest frame has waited for `max_delay`, the cameras that wait
-/// longest first. Every frame taken becomes a look, also where nothing was seen; looks of a camera come out in the
+/// longest first. When more comes than can be looked at, cameras of low [`Priority`] are passed by the others, but
+/// none for longer than [`PATIENCE`](crate::PATIENCE) per step and one turn of all cameras. Every frame taken becomes a look, also where nothing was seen; looks of a camera come out in the
 /// order of its frames.
 pub struct Detector {
     shared: Arc<Shared>,
@@ -36,7 +72,7 @@ pub struct Detector {
 
 struct Shared {
     models: Vec<ModelId>,
-    model_of: Box<dyn Fn(&CameraId) -> ModelId + Send + Sync>,
+    route: Box<dyn Fn(&CameraId) -> Route + Send + Sync>,
     output: Box<dyn Fn(Look) + Send + Sync>,
     state: Mutex<State>,
     wake: Condvar,
@@ -58,13 +94,14 @@ impl fmt::Debug for Detector {
 impl Detector {
     /// Opens and warms up every model for every thread, then starts the threads.
     ///
-    /// `model_of` says which model looks at a camera. `output` gets the looks, on the stage's threads: while it
-    /// blocks, its thread looks at nothing and newer frames replace those that wait.
-    pub fn new(
+    /// `route` says which model looks at a camera and, as a [`Route`], how much that matters. `output` gets the
+    /// looks, on the stage's threads: while it blocks, its thread looks at nothing and newer frames replace those
+    /// that wait.
+    pub fn new<R: Into<Route>>(
         runtime: &Runtime,
         models: Vec<ModelCard>,
         options: Options,
-        model_of: impl Fn(&CameraId) -> ModelId + Send + Sync + 'static,
+        route: impl Fn(&CameraId) -> R + Send + Sync + 'static,
         output: impl Fn(Look) + Send + Sync + 'static,
     ) -> Result<Self, ModelError> {
         let cards: Vec<_> = models.into_iter().map(Arc::new).collect();
@@ -72,24 +109,38 @@ impl Detector {
             0 => thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
-        let open = |_| cards.iter().map(|card| Model::open(runtime, card.clone())).collect();
-        let owned: Vec<Vec<Model>> = (0..sessions).map(open).collect::<Result<_, _>>()?;
-        let full = cards.iter().map(|card| card.batch.unwrap_or(options.max_batch).max(1)).collect();
-        let tally = Tally { work: vec![Default::default(); cards.len()], ..Tally::default() };
-        let queue = Queue::new(full, options.max_delay);
+        let open =
+            |card: &Arc<ModelCard>| Ok(Box::new(Model::open(runtime, card.clone())?) as Box<dyn Runner>);
+        let crew = |_| cards.iter().map(open).collect();
+        let crews = (0..sessions).map(crew).collect::<Result<_, ModelError>>()?;
+        let full = |card: &Arc<ModelCard>| (card.id.clone(), card.batch.unwrap_or(options.max_batch));
+        Self::with_runners(cards.iter().map(full).collect(), crews, options.max_delay, route, output)
+    }
+
+    /// With runners of the caller's making. `models` holds each model's id and how many pictures go into a batch;
+    /// `crews` one runner of each model, in their order, for every thread.
+    pub fn with_runners<R: Into<Route>>(
+        models: Vec<(ModelId, usize)>,
+        crews: Vec<Vec<Box<dyn Runner>>>,
+        max_delay: Duration,
+        route: impl Fn(&CameraId) -> R + Send + Sync + 'static,
+        output: impl Fn(Look) + Send + Sync + 'static,
+    ) -> Result<Self, ModelError> {
+        let tally = Tally { work: vec![Default::default(); models.len()], ..Tally::default() };
+        let queue = Queue::new(models.iter().map(|(_, full)| (*full).max(1)).collect(), max_delay);
         let shared = Arc::new(Shared {
-            models: cards.iter().map(|card| card.id.clone()).collect(),
-            model_of: Box::new(model_of),
+            models: models.into_iter().map(|(id, _)| id).collect(),
+            route: Box::new(move |camera| route(camera).into()),
             output: Box::new(output),
             state: Mutex::new(State { queue, tally, no_model: Throttle::default(), stopping: false }),
             wake: Condvar::new(),
         });
         // Made before the threads, so that those already started end if a later one cannot be.
         let detector = Self { shared: shared.clone(), threads: Mutex::default() };
-        for (i, models) in owned.into_iter().enumerate() {
+        for (i, crew) in crews.into_iter().enumerate() {
             let shared = shared.clone();
             let thread = thread::Builder::new().name(format!("infer-{i}"));
-            let handle = thread.spawn(move || run(&shared, models)).map_err(ModelError::Thread)?;
+            let handle = thread.spawn(move || run(&shared, crew)).map_err(ModelError::Thread)?;
             detector.threads().push(handle);
         }
         Ok(detector)
@@ -97,11 +148,10 @@ impl Detector {
 
     /// Puts a frame into its camera's slot. Never blocks.
     pub fn offer(&self, frame: Frame) {
-        let camera = frame.id.camera.clone();
-        let id = (self.shared.model_of)(&camera);
-        let model = self.shared.models.iter().position(|m| *m == id);
+        let route = (self.shared.route)(&frame.id.camera);
+        let model = self.shared.models.iter().position(|m| *m == route.model);
         // The superseded frame is freed after the lock is.
-        let _superseded = self.shared.lock().offer(&self.shared.wake, frame, &camera, &id, model);
+        let _superseded = self.shared.lock().offer(&self.shared.wake, frame, &route, model);
     }
 
     /// What came in, went out and was dropped: `superseded` by a newer frame, `failed` in the run, `no_model` for the
@@ -145,15 +195,9 @@ impl Drop for Detector {
 }
 
 impl State {
-    fn offer(
-        &mut self,
-        wake: &Condvar,
-        frame: Frame,
-        camera: &CameraId,
-        id: &ModelId,
-        model: Option<usize>,
-    ) -> Option<Frame> {
+    fn offer(&mut self, wake: &Condvar, frame: Frame, route: &Route, model: Option<usize>) -> Option<Frame> {
         let now = Instant::now();
+        let camera = frame.id.camera.clone();
         self.tally.received += 1;
         if self.stopping {
             self.tally.stopped += 1;
@@ -162,12 +206,12 @@ impl State {
         let Some(model) = model else {
             self.tally.no_model += 1;
             if let Some(held_back) = self.no_model.pass(now) {
-                tracing::warn!(%camera, model = %id, held_back, "the camera's model is not loaded");
+                tracing::warn!(%camera, model = %route.model, held_back, "the camera's model is not loaded");
             }
             return Some(frame);
         };
-        let superseded = self.queue.offer(camera, model, frame, now);
-        self.tally.superseded += u64::from(superseded.is_some());
+        let superseded = self.queue.offer(&camera, (model, route.priority), frame, now);
+        self.tally.superseded[route.priority as usize] += u64::from(superseded.is_some());
         // In between, a thread is already waiting for the moment when the first of the line is due.
         let line = self.queue.line(model);
         if line.ready == 1 || line.ready >= line.full {
@@ -183,8 +227,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the next batch; `None` when the stage stops.
-    fn next_batch(&self) -> Option<(usize, Vec<Taken<Frame>>)> {
+    /// Waits for the next batch, puts it into `batch` and says of which model it is; `None` when the stage stops.
+    fn next_batch(&self, batch: &mut Vec<Taken<Frame>>) -> Option<usize> {
         let mut state = self.lock();
         loop {
             if state.stopping {
@@ -193,13 +237,13 @@ impl Shared {
             let now = Instant::now();
             match state.queue.decide(now) {
                 Decision::Take(model) => {
-                    let batch = state.queue.take(model, now);
-                    state.tally.batch(batch.iter().map(|taken| taken.waited));
+                    state.queue.take(model, now, batch);
+                    state.tally.batch(batch.iter().map(|taken| (taken.priority, taken.waited)));
                     if state.queue.has_ready() {
                         // While this thread works, another one has to watch the rest.
                         self.wake.notify_one();
                     }
-                    return Some((model, batch));
+                    return Some(model);
                 }
                 Decision::WaitUntil(due) => {
                     let wait = self.wake.wait_timeout(state, due.saturating_duration_since(now));
@@ -213,32 +257,28 @@ impl Shared {
     }
 }
 
-/// The life of one thread.
-fn run(shared: &Shared, mut models: Vec<Model>) {
+/// The life of one thread. What it takes per batch is kept from batch to batch.
+fn run(shared: &Shared, mut crew: Vec<Box<dyn Runner>>) {
     let mut log = Throttle::default();
-    while let Some((index, batch)) = shared.next_batch() {
-        let model = &mut models[index];
+    let (mut batch, mut cameras) = (Vec::new(), Vec::new());
+    while let Some(index) = shared.next_batch(&mut batch) {
+        let runner = &mut crew[index];
         let frames: Vec<_> = batch.iter().map(|taken| &taken.item).collect();
-        let outcome = model.look(&frames);
-        let work = model.take_work();
-        let (cameras, frames): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|taken| (taken.camera, taken.item)).unzip();
+        let outcome = runner.look(&frames);
+        let work = runner.take_work();
+        cameras.extend(batch.iter().map(|taken| taken.camera.clone()));
         report(&mut log, &shared.models[index], &cameras, outcome.as_ref().err(), work.broken_boxes);
-        let passed = match outcome {
-            Ok(looks) => {
-                let count = looks.len() as u64;
-                for (detections, frame) in looks.into_iter().zip(frames) {
-                    (shared.output)(Look { detections, frame });
-                }
-                count
-            }
-            Err(_) => 0,
-        };
+        let looks = outcome.unwrap_or_default();
+        let passed = looks.len() as u64;
+        for (detections, taken) in looks.into_iter().zip(batch.drain(..)) {
+            (shared.output)(Look { detections, frame: taken.item });
+        }
+        batch.clear();
         let mut state = shared.lock();
         state.tally.passed += passed;
         state.tally.failed += cameras.len() as u64 - passed;
         state.tally.work[index] += work;
-        cameras.iter().for_each(|camera| state.queue.done(camera));
+        cameras.drain(..).for_each(|camera| state.queue.done(&camera));
     }
 }
 

@@ -22,6 +22,7 @@ mod run;
 mod runtime;
 #[cfg(test)]
 mod testing;
+mod tiles;
 
 pub use agree::Disagreement;
 pub use detector::{Detector, Options, Route, Runner};
@@ -31,3 +32,4 @@ pub use model::{LookError, Model, ModelError, Work};
 pub use numbers::Numbers;
 pub use queue::PATIENCE;
 pub use runtime::{Runtime, RuntimeError};
+pub use tiles::{Tiled, TilesOf};

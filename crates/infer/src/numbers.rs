@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use fleet::Priority;
 use flow::{Flow, ModelId};
 
 use crate::Work;
@@ -53,7 +54,9 @@ impl Histogram {
 pub(crate) struct Tally {
     pub received: u64,
     pub passed: u64,
-    pub superseded: u64,
+    /// By priority, as is `taken`.
+    pub superseded: [u64; Priority::ALL.len()],
+    pub taken: [u64; Priority::ALL.len()],
     pub failed: u64,
     pub no_model: u64,
     pub stopped: u64,
@@ -65,13 +68,16 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub fn batch(&mut self, waits: impl ExactSizeIterator<Item = Duration>) {
-        let size = waits.len();
+    pub fn batch(&mut self, frames: impl ExactSizeIterator<Item = (Priority, Duration)>) {
+        let size = frames.len();
         if self.batches.len() <= size {
             self.batches.resize(size + 1, 0);
         }
         self.batches[size] += 1;
-        waits.for_each(|wait| self.wait.add(wait));
+        for (priority, wait) in frames {
+            self.taken[priority as usize] += 1;
+            self.wait.add(wait);
+        }
     }
 
     pub fn flow(&self) -> Flow {
@@ -79,7 +85,7 @@ impl Tally {
             received: self.received,
             passed: self.passed,
             dropped: vec![
-                ("superseded", self.superseded),
+                ("superseded", self.superseded.iter().sum()),
                 ("failed", self.failed),
                 ("no_model", self.no_model),
                 ("stopped", self.stopped),
@@ -101,6 +107,8 @@ pub struct Numbers {
     pub wait_p99: Duration,
     /// The longest wait.
     pub wait_max: Duration,
+    /// Per priority: frames taken for a look, and frames that a newer one of their camera replaced first.
+    pub shares: Vec<(Priority, u64, u64)>,
     /// What each model did.
     pub models: Vec<(ModelId, Work)>,
 }
@@ -114,6 +122,7 @@ impl Numbers {
             wait_p50: tally.wait.quantile(0.5),
             wait_p99: tally.wait.quantile(0.99),
             wait_max: tally.wait.max,
+            shares: Priority::ALL.map(|p| (p, tally.taken[p as usize], tally.superseded[p as usize])).into(),
             models: models.iter().cloned().zip(tally.work.iter().copied()).collect(),
         }
     }

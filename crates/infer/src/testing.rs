@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use fleet::{Channels, Head, Layout, ModelCard, Range, Resize, Thresholds};
+use fleet::{Channels, Filter, Head, Layout, ModelCard, Range, Resize, Thresholds};
 use flow::{ClassName, ModelId};
 
 use crate::heads::{Candidate, Output, Reader, Tensor, Values};
@@ -30,6 +30,7 @@ pub(crate) fn card_of(head: Head, width: u32, height: u32, classes: usize) -> Mo
         channels: Channels::Bgr,
         range: Range { mean: [0.0; 3], deviation: [1.0; 3] },
         resize: Resize::LetterboxTopLeft { pad: 114 },
+        filter: Filter::Smooth,
         extra: Vec::new(),
         head,
         output: fleet::Output::of(head),

@@ -9,7 +9,8 @@ use flow::{ClassName, ModelId};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Activation, Boxes, Channels, Extra, Head, Layout, ModelCard, NO_CLASS, Output, Range, Resize, Thresholds,
+    Activation, Boxes, Channels, Extra, Filter, Head, Layout, ModelCard, NO_CLASS, Output, Range, Resize,
+    Thresholds,
 };
 use crate::check::{Fields, Item, Value};
 use crate::mistake::{Path as Dotted, Place, Problem, Report, listed};
@@ -62,6 +63,7 @@ pub(crate) fn read(dir: &Path, need: FileNeed, report: &mut Report, hash: &mut S
         channels: input.channels,
         range: input.range,
         resize: input.resize,
+        filter: input.filter,
         extra: input.extra,
         head: head?,
         output: output?,
@@ -85,6 +87,7 @@ struct Input {
     channels: Channels,
     range: Range,
     resize: Resize,
+    filter: Filter,
     extra: Vec<(String, Extra)>,
 }
 
@@ -312,6 +315,7 @@ impl Reading<'_> {
                 "letterbox_centre" => Resize::LetterboxCentre { pad: pad? },
                 _ => Resize::Stretch,
             },
+            filter: if &*input.text("filter")? == "linear" { Filter::Linear } else { Filter::Smooth },
             extra,
         })
     }

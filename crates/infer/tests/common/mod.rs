@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use fleet::{Channels, Head, Layout, ModelCard, Range, Resize, Thresholds};
+use fleet::{Channels, Filter, Head, Layout, ModelCard, Range, Resize, Thresholds};
 use flow::{CameraId, ClassName, Frame, FrameId, HostPicture, Matrix, ModelId, Plane, SessionId};
 use infer::Runtime;
 use sha2::{Digest, Sha256};
@@ -50,6 +50,7 @@ fn card(id: &str, file: PathBuf, side: u32, classes: &[&str], batch: Option<usiz
         channels: Channels::Bgr,
         range: Range { mean: [0.0; 3], deviation: [1.0; 3] },
         resize: Resize::LetterboxTopLeft { pad: 114 },
+        filter: Filter::Smooth,
         extra: Vec::new(),
         head: Head::Yolox,
         output: fleet::Output::of(Head::Yolox),
