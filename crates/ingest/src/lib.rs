@@ -12,7 +12,6 @@
 //! never trusted: it can break its own session, nothing else.
 
 mod account;
-mod admission;
 mod backoff;
 mod depacketize;
 mod error;

@@ -110,6 +110,7 @@ impl Receiver {
         for nal in &video.parameter_sets {
             depacketizer.add_parameters(nal);
         }
+        depacketizer.format(video.format);
         let now = Instant::now();
         Self {
             session: SessionId::next(),
@@ -248,6 +249,11 @@ impl Receiver {
             Content::Damaged(damage) => {
                 self.damaged += 1;
                 self.last_damage = Some(damage);
+                // Losses are told also while nothing whole comes.
+                let streams = context.streaming_since.is_some();
+                if let Some(rates) = self.meter.tick(picture.arrival.at).filter(|_| streams) {
+                    context.reporter.rates(rates, rates.too_seldom(&context.camera.look));
+                }
                 return;
             }
             Content::NoParameters => {
@@ -267,6 +273,7 @@ impl Receiver {
         self.alive = Instant::now();
         self.damaged = 0;
         self.last_damage = None;
+        context.reporter.picture(picture.arrival.wall);
         if context.streaming_since.is_none() {
             *context.streaming_since = Some(self.alive);
             context.reporter.change(CameraState::Streaming, String::new());
