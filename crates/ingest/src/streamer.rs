@@ -88,7 +88,7 @@ impl Streamer {
 }
 
 /// What a failed set-up means for the other cameras of the host.
-fn outcome(error: &SessionError, reason: &str) -> Outcome {
+pub(crate) fn outcome(error: &SessionError, reason: &str) -> Outcome {
     let trouble = |what: &str| Trouble { state: error.state(), reason: format!("{what}; {reason}") };
     if error.is_auth() {
         Outcome::LoginRefused(trouble("waits, since its host refused the same log-in twice"))
