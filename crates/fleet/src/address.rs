@@ -26,7 +26,7 @@ pub(crate) fn rtsp(text: &str) -> Result<Url, Problem> {
             "addresses are logged: take it out and name the login under `credentials`",
         ));
     }
-    let url = parse(text, "rtsp", RTSP)?;
+    let url = parse(text, &["rtsp", "rtsps"], RTSP)?;
     if url.fragment().is_some() {
         return Err(Problem::new("holds a fragment (#...)", RTSP));
     }
@@ -40,19 +40,19 @@ pub(crate) fn mqtt(text: &str) -> Result<Url, Problem> {
                    the top-level `credentials`";
         return Err(Problem::new("holds a credential", way));
     }
-    let url = parse(text, "mqtt", MQTT)?;
+    let url = parse(text, &["mqtt"], MQTT)?;
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
         return Err(Problem::new("holds more than a host and a port", MQTT));
     }
     Ok(url)
 }
 
-fn parse(text: &str, scheme: &str, expected: &str) -> Result<Url, Problem> {
+fn parse(text: &str, schemes: &[&str], expected: &str) -> Result<Url, Problem> {
     let Some((given, rest)) = text.split_once("://") else {
         return Err(Problem::new("is no address", expected));
     };
-    if !given.eq_ignore_ascii_case(scheme) {
-        return Err(Problem::new(format!("does not begin with {scheme}://"), expected));
+    if !schemes.iter().any(|scheme| given.eq_ignore_ascii_case(scheme)) {
+        return Err(Problem::new(format!("does not begin with {}://", schemes[0]), expected));
     }
     if rest.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err(Problem::new("holds a blank", expected));
@@ -119,6 +119,7 @@ mod tests {
             "rtsp://nvr.example:8554/Streaming/Channels/102?transportmode=unicast&profile=Profile_1",
             "rtsp://[2001:db8::7]:554/live",
             "RTSP://192.0.2.1",
+            "rtsps://192.0.2.1/secure",
             "rtsp://192.0.2.1/user=guest&password=&channel=1",
             "rtsp://192.0.2.1/compass=5",
         ] {

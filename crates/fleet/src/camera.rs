@@ -23,8 +23,12 @@ pub struct Camera {
     pub grid: Option<Arc<str>>,
     /// Where it stands.
     pub location: Option<Location>,
-    /// `rtsp://host[:port]/path?query`; never holds a user or password, so it is safe to log.
+    /// `rtsp://host[:port]/path?query`, or `rtsps://`; never holds a user or password, so it is safe to log.
     pub url: Url,
+    /// Another stream of the same camera; there is one where [`OnLongKeys::OtherStream`] asks for it.
+    pub other_url: Option<Url>,
+    /// Whose certificate is believed, with `rtsps://`.
+    pub certificate: Certificate,
     /// How it wants to be logged in to.
     pub credentials: Option<Arc<Credentials>>,
     /// How the media travel.
@@ -63,6 +67,16 @@ pub enum Transport {
     Udp,
 }
 
+/// Whose certificate is believed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Certificate {
+    /// One that the system trusts.
+    #[default]
+    Checked,
+    /// Anybody's, as with the certificates that cameras make for themselves.
+    Any,
+}
+
 /// How often a camera is looked at.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Look {
@@ -72,6 +86,8 @@ pub struct Look {
     pub at_most_every: Duration,
     /// A camera whose looks are further apart is not being watched; its health says so.
     pub at_least_every: Duration,
+    /// What is done where key pictures come further apart than that.
+    pub on_long_keys: OnLongKeys,
     /// Who is looked at less often when not all can be.
     pub priority: Priority,
 }
@@ -92,6 +108,16 @@ pub enum Priority {
 impl Priority {
     /// All of them, the most important first.
     pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+}
+
+/// What is done where a camera that is sampled at key pictures sends them further apart than `at_least_every`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnLongKeys {
+    /// Its stream is decoded in full.
+    #[default]
+    Decode,
+    /// Its other stream is watched, [`Camera::other_url`].
+    OtherStream,
 }
 
 /// Which pictures go to the decoder.

@@ -4,15 +4,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use flow::{CameraId, NormPoint, Polygon, ZoneId};
+use url::Url;
 
 use crate::check::{Fields, Item, Value};
 use crate::gate::GatePart;
 use crate::load::Context;
 use crate::look::LookPart;
 use crate::mistake::{Path, Place, Problem};
-use crate::tables::{Class, Model, Tables, Watch, transport};
+use crate::tables::{Class, Model, Tables, Watch, certificate, transport};
 use crate::tiles;
-use crate::{Camera, Location, Look, Rule, RuleKind, Zone};
+use crate::{Camera, Location, Look, OnLongKeys, Rule, RuleKind, Zone};
 
 /// Reads cameras; remembers the ids and the texts that many of them share.
 pub(crate) struct Cameras<'t, 'c, 'e> {
@@ -56,6 +57,7 @@ impl<'t, 'c, 'e> Cameras<'t, 'c, 'e> {
         let zones = self.watched(fields, class.as_deref(), own_model.as_ref(), own_watch, place, path);
         let class = class?;
         let look = self.look(fields, &class, path);
+        let other_url = self.other_url(fields, look.as_ref(), place, path);
         let credentials = own_login.unwrap_or_else(|| class.credentials.clone());
         let (model, zones) = zones?;
         Some(Camera {
@@ -65,6 +67,8 @@ impl<'t, 'c, 'e> Cameras<'t, 'c, 'e> {
             grid: self.shared(fields, "grid"),
             location,
             url: fields.url("url")?,
+            other_url: other_url?,
+            certificate: certificate(fields).unwrap_or(class.certificate),
             credentials,
             transport: transport(fields).unwrap_or(class.transport),
             look: look?,
@@ -76,6 +80,28 @@ impl<'t, 'c, 'e> Cameras<'t, 'c, 'e> {
             ignore: self.ignore(fields),
             class: class.name.clone(),
         })
+    }
+
+    /// `None`: there is none where there should be one.
+    fn other_url(
+        &mut self,
+        fields: &Fields,
+        look: Option<&Look>,
+        place: Place,
+        path: &Path<'_>,
+    ) -> Option<Option<Url>> {
+        if fields.item("other_url").is_some() {
+            return fields.url("other_url").map(Some);
+        }
+        if look.is_some_and(|look| look.on_long_keys == OnLongKeys::OtherStream) {
+            let problem = Problem::new(
+                "is missing",
+                "look.on_long_keys: other_stream needs the address of the camera's other stream here",
+            );
+            self.cx.report.add(place, &path.key("other_url"), None, problem);
+            return None;
+        }
+        Some(None)
     }
 
     fn id(&mut self, fields: &Fields, path: &Path<'_>) -> Option<CameraId> {

@@ -34,7 +34,7 @@ mod tree;
 mod units;
 
 pub use calendar::Calendar;
-pub use camera::{Camera, Location, Look, Priority, Sampling, Transport, Zone};
+pub use camera::{Camera, Certificate, Location, Look, OnLongKeys, Priority, Sampling, Transport, Zone};
 pub use card::{
     Activation, Boxes, Channels, Extra, Filter, Head, Layout, ModelCard, NO_CLASS, Output, Range, Resize,
     Thresholds,
@@ -106,6 +106,16 @@ pub struct Desk {
 /// How the stages are sized. `0` threads means: choose by the number of cores.
 #[derive(Debug, Clone)]
 pub struct Node {
+    /// Sessions begun per second, all cameras together. > 0.
+    pub starts_per_second: u32,
+    /// Sessions being set up at the same time at one host. > 0.
+    pub setups_per_host: usize,
+    /// Sessions being set up at the same time in one network. > 0.
+    pub setups_per_subnet: usize,
+    /// From when on an unchanged picture is frozen.
+    pub frozen_after: std::time::Duration,
+    /// From when on a black picture is dark.
+    pub dark_after: std::time::Duration,
     /// What decodes.
     pub decoder: Decoding,
     /// Decoder threads.

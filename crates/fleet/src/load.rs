@@ -148,6 +148,11 @@ fn node(root: &Fields, cx: &Context<'_>) -> Option<Node> {
     let library = fields.item("onnxruntime").and_then(|item| Some(cx.resolve(item.place, item.text()?)));
     let engines = fields.item("engines").and_then(|item| Some(cx.resolve(item.place, item.text()?)));
     Some(Node {
+        starts_per_second: fields.whole("starts_per_second")? as u32,
+        setups_per_host: fields.whole("setups_per_host")? as usize,
+        setups_per_subnet: fields.whole("setups_per_subnet")? as usize,
+        frozen_after: fields.duration("frozen_after")?,
+        dark_after: fields.duration("dark_after")?,
         decoder: decoder(&fields.text("decoder")?)?,
         providers: providers(fields)?,
         engines,

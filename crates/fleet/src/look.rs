@@ -6,7 +6,7 @@ use crate::check::{Fields, Value};
 use crate::mistake::{Path, Place, Problem, Report};
 use crate::shapes::LOOK;
 use crate::units::show_duration;
-use crate::{Look, Priority, Sampling};
+use crate::{Look, OnLongKeys, Priority, Sampling};
 
 /// What one place says about it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -14,6 +14,7 @@ pub(crate) struct LookPart {
     sampling: Option<Sampling>,
     at_most_every: Option<Duration>,
     at_least_every: Option<Duration>,
+    on_long_keys: Option<OnLongKeys>,
     priority: Option<Priority>,
 }
 
@@ -35,6 +36,10 @@ impl LookPart {
             sampling,
             at_most_every: written("at_most_every")?,
             at_least_every: written("at_least_every")?,
+            on_long_keys: match fields.item("on_long_keys") {
+                None => None,
+                Some(item) => Some(on_long_keys(item.text()?)),
+            },
             priority: match fields.item("priority") {
                 None => None,
                 Some(item) => Some(priority(item.text()?)),
@@ -48,6 +53,7 @@ impl LookPart {
             sampling: self.sampling.or(class.sampling),
             at_most_every: self.at_most_every.or(class.at_most_every),
             at_least_every: self.at_least_every.or(class.at_least_every),
+            on_long_keys: self.on_long_keys.or(class.on_long_keys),
             priority: self.priority.or(class.priority),
         }
     }
@@ -94,8 +100,17 @@ impl LookPart {
             Some(written) => written,
             None => defaults.duration("at_least_every")?,
         };
+        let on_long_keys = self.on_long_keys.unwrap_or_default();
         let priority = self.priority.unwrap_or_default();
-        Some(Look { sampling, at_most_every, at_least_every, priority })
+        Some(Look { sampling, at_most_every, at_least_every, on_long_keys, priority })
+    }
+}
+
+/// One of the words that the key takes.
+fn on_long_keys(word: &str) -> OnLongKeys {
+    match word {
+        "other_stream" => OnLongKeys::OtherStream,
+        _ => OnLongKeys::Decode,
     }
 }
 

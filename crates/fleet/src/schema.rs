@@ -69,7 +69,7 @@ fn of_kind(kind: &'static Kind, defs: &mut Map<String, Value>) -> Value {
         Kind::Number(min, max) => json!({"type": "number", "minimum": min, "maximum": max}),
         Kind::Duration(..) => text(r"^[0-9]+(\.[0-9]+)?\s*(ms|s|min|h|d)$"),
         Kind::Size(..) => text(r"^[0-9]+(\.[0-9]+)?\s*(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)$"),
-        Kind::Rtsp => text("^[Rr][Tt][Ss][Pp]://[^/?#@]+([/?].*)?$"),
+        Kind::Rtsp => text("^[Rr][Tt][Ss][Pp][Ss]?://[^/?#@]+([/?].*)?$"),
         Kind::Mqtt => text("^[Mm][Qq][Tt][Tt]://[^/?#@]+/?$"),
         Kind::Listen => text(":[1-9][0-9]{0,4}$"),
         Kind::Secret => text("^(env|file):.+$"),

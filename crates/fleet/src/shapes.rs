@@ -82,6 +82,36 @@ pub(crate) static NODE: Shape = Shape {
     name: "node",
     keys: &[
         default(
+            "starts_per_second",
+            Kind::Whole(1, 10_000),
+            "400",
+            "Sessions begun per second, all cameras together, in turn over networks and hosts.",
+        ),
+        default(
+            "setups_per_host",
+            Kind::Whole(1, 1_000),
+            "4",
+            "Sessions being set up at the same time at one host (address and port): a recorder serves many cameras.",
+        ),
+        default(
+            "setups_per_subnet",
+            Kind::Whole(1, 10_000),
+            "64",
+            "The same in one network: a /24 of IPv4, a /64 of IPv6.",
+        ),
+        default(
+            "frozen_after",
+            Kind::Duration(ms(1_000), ms(DAY)),
+            "10min",
+            "A camera whose picture has not changed for so long is frozen.",
+        ),
+        default(
+            "dark_after",
+            Kind::Duration(ms(1_000), ms(DAY)),
+            "1min",
+            "A camera whose picture has been black for so long is dark.",
+        ),
+        default(
             "decoder",
             DECODING,
             "software",
@@ -151,6 +181,14 @@ pub(crate) static LOOK: Shape = Shape {
             "A camera whose looks are further apart is reported as not watched.",
         ),
         default(
+            "on_long_keys",
+            Kind::Word(&["decode", "other_stream"]),
+            "decode",
+            "With sampling keyframes, where a smart codec (H.264+, H.265+, Smart Codec) puts key pictures further apart \
+             than at_least_every. decode: the stream is decoded in full, at several times the cost. other_stream: the \
+             camera's other_url is watched.",
+        ),
+        default(
             "priority",
             Kind::Word(&["high", "normal", "low"]),
             "normal",
@@ -165,6 +203,7 @@ static FPS: Shape = Shape {
 };
 
 const TRANSPORT: Kind = Kind::Word(&["tcp", "udp"]);
+const CERTIFICATE: Kind = Kind::Word(&["checked", "any"]);
 /// A login, or `none` where a camera does without the one of its class.
 const LOGIN: Kind = Kind::WordOr(&["none"], &Kind::Name("credentials"));
 
@@ -172,6 +211,13 @@ static CLASS: Shape = Shape {
     name: "class",
     keys: &[
         default("transport", TRANSPORT, "tcp", "How pictures travel: tcp (interleaved in RTSP) or udp."),
+        default(
+            "certificate",
+            CERTIFICATE,
+            "checked",
+            "With rtsps://. checked: the system must trust the camera's certificate. any: it need not, as with the \
+             certificates that cameras make for themselves.",
+        ),
         optional("look", Kind::Map(&LOOK), "How often its cameras are looked at."),
         optional(
             "gate",
@@ -194,7 +240,12 @@ static CAMERA: Shape = Shape {
     keys: &[
         required("id", Kind::Id, "Unique in the site; part of MQTT topics."),
         required("class", Kind::Name("class"), "One of `classes`."),
-        required("url", Kind::Rtsp, "rtsp://host[:port]/path, without user and password."),
+        required("url", Kind::Rtsp, "rtsp:// or rtsps://host[:port]/path, without user and password."),
+        optional(
+            "other_url",
+            Kind::Rtsp,
+            "Another stream of the same camera, like url; see look.on_long_keys.",
+        ),
         optional("name", Kind::Text(200), "What people call it."),
         optional("address", Kind::Text(200), "Street and number."),
         optional("grid", Kind::Text(64), "Code of its grid (网格)."),
@@ -210,6 +261,7 @@ static CAMERA: Shape = Shape {
             "Parts of the picture in which nothing counts, such as a screen or a statue.",
         ),
         optional("transport", TRANSPORT, "Default: its class's."),
+        optional("certificate", CERTIFICATE, "Default: its class's."),
         optional("look", Kind::Map(&LOOK), "Default, key by key: its class's."),
         optional("gate", crate::gate::KIND, "Default, key by key: its class's."),
         optional("tiles", crate::tiles::KIND, "Default: its class's."),

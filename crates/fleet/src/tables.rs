@@ -17,7 +17,7 @@ use crate::mistake::{Path, Place, Problem, Report, listed, nearest};
 use crate::rules::{self, Clock, ListedClass, ListedClasses};
 use crate::sources::read_bounded;
 use crate::tiles::{self, Tiles};
-use crate::{Credentials, Rule, Secret, SecretRef, Situation, Transport, Zone};
+use crate::{Certificate, Credentials, Rule, Secret, SecretRef, Situation, Transport, Zone};
 
 /// Bytes of a file that holds a password.
 const MAX_SECRET: u64 = 1 << 16;
@@ -86,6 +86,7 @@ pub(crate) struct Model {
 pub(crate) struct Class {
     pub name: Arc<str>,
     pub transport: Transport,
+    pub certificate: Certificate,
     pub look: LookPart,
     pub gate: GatePart,
     pub tiles: Option<Arc<Tiles>>,
@@ -172,6 +173,7 @@ impl Tables {
         Some(Class {
             name: (*entry.name).into(),
             transport: transport(fields).unwrap_or(Transport::Tcp),
+            certificate: certificate(fields).unwrap_or_default(),
             wrong: absent("model", model.is_some()) || absent("situations", watch.is_some()),
             look: look.unwrap_or_default(),
             gate: GatePart::read(fields.item("gate")),
@@ -306,6 +308,14 @@ pub(crate) fn transport(fields: &Fields) -> Option<Transport> {
     match fields.item("transport")?.text()? {
         "udp" => Some(Transport::Udp),
         _ => Some(Transport::Tcp),
+    }
+}
+
+/// Whose certificate is believed, where it is written.
+pub(crate) fn certificate(fields: &Fields) -> Option<Certificate> {
+    match fields.item("certificate")?.text()? {
+        "any" => Some(Certificate::Any),
+        _ => Some(Certificate::Checked),
     }
 }
 

@@ -136,6 +136,14 @@ fn each_mistake_has_its_message() {
             r#"6:42: cameras[0].url: "rtsp://192.0.2.1/?pwd=***" holds a password among its parameters; addresses are logged: take it out and name the login under `credentials`"#,
         ),
         (
+            "cameras: [{id: a, class: community, url: rtsp://192.0.2.1/, look: {on_long_keys: other_stream}}]\n",
+            "6:11: cameras[0].other_url: is missing; look.on_long_keys: other_stream needs the address of the camera's other stream here",
+        ),
+        (
+            "cameras: [{id: a, class: community, url: rtsp://192.0.2.1/, other_url: \"rtsp://u:hunter2@192.0.2.1/\"}]\n",
+            r#"6:72: cameras[0].other_url: "rtsp://***@192.0.2.1/" holds a credential; write rtsp://192.0.2.1/ and the login under `credentials`: {a-name: {user: env:NAME, password: env:NAME}}, then `credentials: a-name` here"#,
+        ),
+        (
             "cameras: [{id: a/b, class: community, url: rtsp://192.0.2.1/}]\n",
             r#"6:16: cameras[0].id: "a/b" holds '/'; allowed are letters, digits, '.', '_' and '-'"#,
         ),

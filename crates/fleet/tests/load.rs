@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{BASE, Folder};
-use fleet::{RuleKind, Sampling, Transport};
+use fleet::{Certificate, OnLongKeys, RuleKind, Sampling, Transport};
 
 #[test]
 fn a_camera_takes_what_it_does_not_say_from_its_class() {
@@ -22,6 +22,7 @@ situations:
 classes:
   community:
     transport: udp
+    certificate: any
     look: {at_least_every: 20s}
     model: street-demo
     situations: [parking]
@@ -31,9 +32,10 @@ cameras:
   - {id: b, class: community, url: rtsp://192.0.2.2/1, grid: 0042}
   - id: c
     class: community
-    url: rtsp://192.0.2.3:8554/1?x=1
+    url: rtsps://192.0.2.3:8554/1?x=1
+    other_url: rtsps://192.0.2.3:8554/2
     transport: tcp
-    look: {sampling: {fps: 5}}
+    look: {sampling: {fps: 5}, on_long_keys: other_stream}
     credentials: none
     location: {x: 126.2, y: 42.6}
     zones:
@@ -60,6 +62,12 @@ cameras:
     // A number where a text belongs stays as it was written.
     assert_eq!(b.grid.as_deref(), Some("0042"));
 
+    assert_eq!(
+        (b.look.on_long_keys, &b.other_url, b.certificate),
+        (OnLongKeys::Decode, &None, Certificate::Any)
+    );
+    assert_eq!(c.look.on_long_keys, OnLongKeys::OtherStream);
+    assert_eq!(c.other_url.as_ref().unwrap().path(), "/2");
     assert_eq!(c.transport, Transport::Tcp);
     assert!(c.credentials.is_none());
     assert_eq!(c.look.sampling, Sampling::Fps(5.0));

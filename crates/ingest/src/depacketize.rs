@@ -4,6 +4,7 @@ use flow::Codec;
 
 use crate::jpeg::Jpegs;
 use crate::picture::{Packet, Picture, TooLarge};
+use crate::sdp::Format;
 use crate::units::Units;
 
 /// Assembles the pictures of one session.
@@ -30,17 +31,11 @@ impl Depacketizer {
         }
     }
 
-    /// H.265 with `sprop-max-don-diff` above 0: payloads say where each NAL unit stands in decoding order.
-    pub(crate) fn numbered(&mut self, numbered: bool) {
-        if let Self::Units(units) = self {
-            units.numbered(numbered);
-        }
-    }
-
-    /// Width and height of Motion JPEG, where the SDP says them.
-    pub(crate) fn jpeg_size(&mut self, size: (u16, u16)) {
-        if let Self::Jpegs(jpegs) = self {
-            jpegs.set_size(size);
+    /// What the session description says about the payloads.
+    pub(crate) fn format(&mut self, format: Format) {
+        match self {
+            Self::Units(units) => units.numbered(format.numbered),
+            Self::Jpegs(jpegs) => jpegs.set_size(format.jpeg_size),
         }
     }
 

@@ -40,7 +40,7 @@ pub(crate) enum SessionError {
     Request { step: Step, source: retina::Error },
     #[error("{step} failed")]
     Asked { step: Step, source: Fault },
-    #[error("offers no H.264 or H.265 video, but {offers}")]
+    #[error("offers no H.264, H.265 or JPEG video, but {offers}")]
     NoVideo { offers: String },
     #[error("the video's RTP clock rate is 0; expected 90000")]
     ClockRate,
@@ -62,8 +62,6 @@ pub(crate) enum SessionError {
     Ended(#[from] Fault),
     #[error("the RTSP library panicked: {0}")]
     Panicked(String),
-    #[error("not tried: this host has refused two logins as {user:?}, and more could lock the account")]
-    NotTried { user: String },
 }
 
 impl SessionError {
@@ -134,17 +132,18 @@ impl SessionError {
                 _ => CameraState::Broken(format!("does not speak RTSP at {step}")),
             },
             Self::NoVideo { offers } => {
-                CameraState::Unsupported(format!("offers no H.264 or H.265 video, but {offers}"))
+                CameraState::Unsupported(format!("offers no H.264, H.265 or JPEG video, but {offers}"))
             }
             Self::ClockRate => CameraState::Unsupported("RTP clock rate 0".to_owned()),
             Self::NoPicture { .. } => CameraState::NoData,
-            Self::NotTried { .. } => CameraState::AuthFailed,
             Self::OnlyDamaged { .. } => broken("sends no whole picture"),
             Self::NoParameters(_) => broken("sends no parameter sets"),
             Self::TooLarge(_) => broken("sends too large a picture"),
             Self::Stream(_) => broken("breaks off, or sends what is not RTSP or RTP"),
             Self::Closed | Self::Ended(Fault::Closed | Fault::Goodbye(_)) => broken("closes the connection"),
-            Self::Ended(_) | Self::OnlyGarbage { .. } => broken("breaks off, or sends what is not RTSP or RTP"),
+            Self::Ended(_) | Self::OnlyGarbage { .. } => {
+                broken("breaks off, or sends what is not RTSP or RTP")
+            }
             Self::Panicked(_) => broken("makes the RTSP library panic"),
         }
     }

@@ -105,8 +105,8 @@ impl Jpegs {
     }
 
     /// Width and height out of the session description.
-    pub(crate) fn set_size(&mut self, size: (u16, u16)) {
-        self.size = Some(size);
+    pub(crate) fn set_size(&mut self, size: Option<(u16, u16)>) {
+        self.size = size;
     }
 
     pub(crate) fn pop(&mut self) -> Option<Picture> {

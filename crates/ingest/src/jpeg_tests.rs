@@ -111,12 +111,12 @@ fn tables_come_in_band_and_may_hold_for_later_pictures() {
 #[test]
 fn restart_markers_and_the_size_of_the_sdp() {
     let mut feed = Feed::new();
-    feed.jpegs.set_size((13, 8));
+    feed.jpegs.set_size(Some((13, 8)));
     feed.packet(0, true, 0, &fragment(64, 60, 0, &[0, 4, 0xff, 0xff, 1, 2])).unwrap();
     assert_eq!(segments(feed.file(0), 0xdd), [[0, 4]]);
     assert_eq!(segments(feed.file(0), 0xc0)[0][1..5], [0, 8, 0, 13]);
     // A size that contradicts the packets is not believed; one that RTP cannot say comes from the SDP.
-    feed.jpegs.set_size((2560, 1440));
+    feed.jpegs.set_size(Some((2560, 1440)));
     feed.packet(1, true, 0, &fragment(0, 60, 0, &[1])).unwrap();
     assert_eq!(segments(feed.file(1), 0xc0)[0][1..5], [0, 8, 0, 16]);
     feed.packet(2, true, 0, &[0, 0, 0, 0, 0, 60, 0, 180, 1]).unwrap();

@@ -31,6 +31,39 @@ pub(crate) fn parameter_sets(sdp: &[u8], payload_type: u8) -> Vec<Vec<u8>> {
     sets.flat_map(|set| nal::split_annex_b(&set).map(<[u8]>::to_vec).collect::<Vec<_>>()).collect()
 }
 
+/// What a depacketizer has to know beside parameter sets.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Format {
+    /// H.265 payloads carry decoding order numbers: `sprop-max-don-diff` is above 0 (RFC 7798 section 7.1).
+    pub numbered: bool,
+    /// Pixels of Motion JPEG, whose RTP header knows multiples of 8 up to 2,040 only: `a=framesize` (3GPP TS 26.234
+    /// section 5.3.3.2) or `a=x-dimensions`.
+    pub jpeg_size: Option<(u16, u16)>,
+}
+
+/// Reads the format of a payload type.
+pub(crate) fn format(sdp: &[u8], payload_type: u8) -> Format {
+    let text = String::from_utf8_lossy(sdp);
+    let own = |name: &str| format!("a={name}:{payload_type} ");
+    let (fmtp, frame_size) = (own("fmtp"), own("framesize"));
+    let mut format = Format::default();
+    for line in text.lines().map(str::trim) {
+        if let Some(settings) = line.strip_prefix(&fmtp) {
+            let mut settings = settings.split(';').filter_map(|s| s.trim().split_once('='));
+            let diff = settings.find(|(key, _)| *key == "sprop-max-don-diff");
+            format.numbered |= diff.is_some_and(|(_, n)| n.trim().parse::<u32>().is_ok_and(|n| n > 0));
+        }
+        let size = line.strip_prefix(&frame_size).and_then(|size| size.split_once('-'));
+        let size = size.or_else(|| line.strip_prefix("a=x-dimensions:")?.split_once(','));
+        if let Some((width, height)) = size
+            && let (Ok(width @ 1..), Ok(height @ 1..)) = (width.trim().parse(), height.trim().parse())
+        {
+            format.jpeg_size = Some((width, height));
+        }
+    }
+    format
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,5 +86,18 @@ mod tests {
         let sdp = "a=fmtp:98 profile-id=1;sprop-sps=QgEB;sprop-pps=RAHA;sprop-vps=QAEM\n";
         let sets = parameter_sets(sdp.as_bytes(), 98);
         assert_eq!(sets, [[0x42, 1, 1], [0x44, 1, 0xc0], [0x40, 1, 0x0c]]);
+    }
+
+    #[test]
+    fn order_numbers_and_sizes() {
+        let numbered = |fmtp: &str| format(fmtp.as_bytes(), 98).numbered;
+        assert!(numbered("a=fmtp:98 profile-id=1; sprop-max-don-diff=2;tx-mode=SRST\r\n"));
+        assert!(!numbered("a=fmtp:98 sprop-max-don-diff=0\r\n"));
+        assert!(!numbered("a=fmtp:97 sprop-max-don-diff=1\r\n"));
+        let size = |line: &str| format(line.as_bytes(), 26).jpeg_size;
+        assert_eq!(size("a=framesize:26 2560-1440\r\n"), Some((2560, 1440)));
+        assert_eq!(size("a=x-dimensions: 1280, 720\n"), Some((1280, 720)));
+        assert_eq!(size("a=framesize:26 0-1440\r\na=framesize:27 8-8\r\na=x-dimensions:9"), None);
+        assert_eq!(size("a=x-dimensions:70000,5"), None);
     }
 }

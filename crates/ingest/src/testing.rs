@@ -15,6 +15,8 @@ pub(crate) fn camera(id: &str, url: &str) -> Camera {
         grid: None,
         location: None,
         url: url.parse().unwrap(),
+        other_url: None,
+        certificate: Default::default(),
         credentials: None,
         transport: Transport::Tcp,
         look: look(Sampling::Keyframes, Duration::ZERO),
@@ -27,5 +29,11 @@ pub(crate) fn camera(id: &str, url: &str) -> Camera {
 }
 
 pub(crate) fn look(sampling: Sampling, at_most_every: Duration) -> Look {
-    Look { sampling, at_most_every, at_least_every: Duration::from_secs(60), priority: Priority::Normal }
+    Look {
+        sampling,
+        at_most_every,
+        at_least_every: Duration::from_secs(60),
+        on_long_keys: Default::default(),
+        priority: Priority::Normal,
+    }
 }

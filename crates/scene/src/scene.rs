@@ -229,12 +229,15 @@ mod tests {
             grid: None,
             location: None,
             url: "rtsp://127.0.0.1/".parse().unwrap(),
+            other_url: None,
+            certificate: Default::default(),
             credentials: None,
             transport: Transport::Tcp,
             look: Look {
                 sampling: Sampling::Keyframes,
                 at_most_every: Duration::from_secs(1),
                 at_least_every: Duration::from_secs(10),
+                on_long_keys: Default::default(),
                 priority: fleet::Priority::Normal,
             },
             model: ModelId::new("m").unwrap(),
@@ -270,6 +273,7 @@ mod tests {
             frame,
             captured: at(second),
             model: ModelId::new("m").unwrap(),
+            weights: "".into(),
             basis: Basis::Inferred,
             list,
         }

@@ -12,6 +12,7 @@ use super::socket::Socket;
 use super::talk::Talk;
 use super::target::{self, Target};
 use crate::error::{SessionError, Step};
+use crate::sdp;
 use crate::session::{Context, End, or_cancelled};
 use crate::source::{Video, choose_video};
 
@@ -91,7 +92,9 @@ async fn set_up(
     let play = async { good(play.await?) };
     step(context, Step::Play, context.policy.play, play).await?;
     let description = std::mem::take(text);
-    let video = Video { codec, clock_rate, parameter_sets, description, session_timeout: Some(timeout) };
+    let format = sdp::format(&description, payload_type);
+    let video =
+        Video { codec, clock_rate, parameter_sets, format, description, session_timeout: Some(timeout) };
     Ok((video, Agreed { rtp, rtcp, payload_type, url, timeout, public: public.take() }))
 }
 

@@ -13,6 +13,7 @@ use flow::{Codec, Via};
 use crate::error::SessionError;
 use crate::lean;
 use crate::picture::{Arrival, Packet};
+use crate::sdp;
 use crate::session::{Context, End};
 
 /// The video of a session, as its description says.
@@ -23,6 +24,8 @@ pub(crate) struct Video {
     pub clock_rate: u32,
     /// NAL units out of the description; what cannot be read there may come in the stream.
     pub parameter_sets: Vec<Vec<u8>>,
+    /// What else the description says about the payloads.
+    pub format: sdp::Format,
     /// The session description itself, for a probe.
     pub description: Box<[u8]>,
     /// After how long without a sign of life the camera gives a session up (RFC 2326 12.37), where it is known.
@@ -164,9 +167,7 @@ impl Route {
 pub(crate) fn allowed_latency(look: &Look, key_interval: Option<Duration>) -> Duration {
     let (between, shortest, longest) = match look.sampling {
         Sampling::Keyframes => (look.at_most_every.max(key_interval.unwrap_or_default()), 50, 500),
-        Sampling::Fps(fps) => {
-            (Duration::try_from_secs_f32(1.0 / fps).unwrap_or(Duration::ZERO), 10, 100)
-        }
+        Sampling::Fps(fps) => (Duration::try_from_secs_f32(1.0 / fps).unwrap_or(Duration::ZERO), 10, 100),
     };
     (between / 4).clamp(Duration::from_millis(shortest), Duration::from_millis(longest))
 }
@@ -178,6 +179,7 @@ pub(crate) fn choose_video<'a>(
     let codec = |offer| match offer {
         ("video", "h264") => Some(Codec::H264),
         ("video", "h265") => Some(Codec::H265),
+        ("video", "jpeg") => Some(Codec::Mjpeg),
         _ => None,
     };
     let mut numbered = offers.clone().enumerate();

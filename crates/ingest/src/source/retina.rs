@@ -53,9 +53,10 @@ async fn open_in(context: &Context<'_>, group: &Arc<SessionGroup>) -> Result<(Vi
         return Err(SessionError::ClockRate.into());
     }
     let parameter_sets = sdp::parameter_sets(session.sdp(), stream.rtp_payload_type());
-    let description = session.sdp().into();
+    let description: Box<[u8]> = session.sdp().into();
     // retina keeps the time-out to itself.
-    let video = Video { codec, clock_rate, parameter_sets, description, session_timeout: None };
+    let format = sdp::format(&description, stream.rtp_payload_type());
+    let video = Video { codec, clock_rate, parameter_sets, format, description, session_timeout: None };
     let session = step(context, Step::Play, policy.play, session.play(play_options())).await?;
     Ok((video, Playing { session, group: Arc::clone(group), item: None }))
 }
