@@ -12,6 +12,8 @@ use crate::tracker::Track;
 
 /// Nothing is followed further than this from where it should be: half a picture.
 const MAX_REACH: f32 = 0.5;
+/// What was last seen longer ago than this, in seconds, may be anywhere.
+const MAX_SECONDS: f32 = 10.0;
 /// How far a thing whose speed is unknown may get in a second, in diagonals of its box: a car at 15 m/s and 4.5 m.
 const DIAGONALS_PER_SECOND: f32 = 3.0;
 /// The second choice must be further away than the first by this factor.
@@ -71,6 +73,9 @@ pub(crate) fn link(
             continue;
         }
         let seconds = now.duration_since(track.last_seen).unsigned_abs().as_secs_f32();
+        if seconds > MAX_SECONDS {
+            continue;
+        }
         let (guess, reach) = track.motion().guess(&track.bbox, seconds);
         for (at, detection) in free.iter().enumerate() {
             if detection.class != track.class || !similar(&track.bbox, &detection.bbox) {

@@ -218,8 +218,9 @@ fn applies_since(rule: &Rule, zone: &Zone, now: Timestamp) -> Timestamp {
         None => since,
         // What stood there in permitted hours has its clock started at their end, to the minute.
         Some(permitted) => {
-            let minutes = (1..=24 * 60).map(|minutes| now - Duration::from_secs(60) * minutes);
-            since.max(minutes.into_iter().find(|at| permitted.is_open(*at)).unwrap_or(Timestamp::MIN))
+            let minute = Duration::from_secs(60);
+            let open = (1..=24 * 60).find(|minutes| permitted.is_open(now - minute * *minutes));
+            open.map_or(since, |minutes| since.max(now - minute * (minutes - 1)))
         }
     }
 }
