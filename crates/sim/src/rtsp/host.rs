@@ -58,8 +58,10 @@ impl Host {
     pub(super) fn cut(&self, down_until: Option<Instant>) -> u64 {
         let mut state = lock(&self.state);
         state.down_until = down_until;
+        // Counted first: they go as soon as they hear of it.
+        let connections = self.connections.load(Ordering::Relaxed);
         std::mem::take(&mut state.cut).cancel();
-        self.connections.load(Ordering::Relaxed)
+        connections
     }
 
     fn stats(&self) -> HostStats {
