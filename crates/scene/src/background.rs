@@ -10,8 +10,10 @@
 //! of the picture changes at once (a lamp, the switch to infrared, a moved camera) nothing is said until the picture
 //! has settled, which then is the new background.
 
+use std::ops::Range;
 use std::time::Duration;
 
+use fleet::Zone;
 use flow::{Detection, Luma, NormBox, NormPoint, Polygon, Timestamp};
 
 use crate::rules::Covered;
@@ -53,6 +55,8 @@ pub(crate) struct Background {
     stayed: Vec<f32>,
     /// Cells that something stationary covers, after the newest look.
     covered: Vec<bool>,
+    /// The cells of each zone.
+    areas: Vec<Vec<Range<usize>>>,
     looks: u32,
     /// The long picture is more than the first looks of a new camera.
     learned: bool,
@@ -100,6 +104,7 @@ impl From<Kept> for Background {
             short: long.clone(),
             stayed: vec![0.0; cells],
             covered: vec![false; cells],
+            areas: Vec::new(),
             long,
             looks: 0,
             learned: true,
@@ -139,29 +144,51 @@ impl Background {
         self.take_long(gain, seconds, detections);
     }
 
-    /// How much of a zone is covered. `None`: not known now.
-    pub fn covered(&self, zone: &Polygon, ignore: &[Polygon]) -> Option<Covered> {
+    /// How much of each zone is covered. `None`: not known now.
+    pub fn covered(&mut self, zones: &[Zone], ignore: &[Polygon]) -> Vec<Option<Covered>> {
         if self.unsettled.is_some() || self.looks < WARM_UP_LOOKS || self.columns == 0 {
-            return None;
+            return vec![None; zones.len()];
         }
-        let (mut cells, mut covered) = (0u32, 0u32);
-        let mut around: Option<[usize; 4]> = None;
-        for row in 0..self.rows {
-            for column in 0..self.columns {
-                let middle = NormPoint {
-                    x: (column as f32 + 0.5) / self.columns as f32,
-                    y: (row as f32 + 0.5) / self.rows as f32,
-                };
-                if !zone.contains(middle) || ignore.iter().any(|part| part.contains(middle)) {
-                    continue;
-                }
-                cells += 1;
-                if self.covered[row * self.columns + column] {
-                    covered += 1;
-                    let [x0, y0, x1, y1] = around.unwrap_or([column, row, column, row]);
-                    around = Some([x0.min(column), y0.min(row), x1.max(column), y1.max(row)]);
-                }
+        if self.areas.len() != zones.len() {
+            self.areas = zones.iter().map(|zone| self.area(&zone.polygon, ignore)).collect();
+        }
+        self.areas.iter().map(|area| Some(self.cover(area))).collect()
+    }
+
+    /// The cells of a zone, row by row, as ranges: zones do not change while a scene lives.
+    fn area(&self, zone: &Polygon, ignore: &[Polygon]) -> Vec<Range<usize>> {
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        for at in 0..self.columns * self.rows {
+            let middle = NormPoint {
+                x: ((at % self.columns) as f32 + 0.5) / self.columns as f32,
+                y: ((at / self.columns) as f32 + 0.5) / self.rows as f32,
+            };
+            if !zone.contains(middle) || ignore.iter().any(|part| part.contains(middle)) {
+                continue;
             }
+            match ranges.last_mut() {
+                Some(last) if last.end == at && at % self.columns != 0 => last.end = at + 1,
+                _ => ranges.push(at..at + 1),
+            }
+        }
+        ranges
+    }
+
+    fn cover(&self, area: &[Range<usize>]) -> Covered {
+        let (mut cells, mut covered) = (0, 0);
+        let mut around: Option<[usize; 4]> = None;
+        for range in area {
+            cells += range.len();
+            let found = self.covered[range.clone()].iter().filter(|cell| **cell).count();
+            if found == 0 {
+                continue;
+            }
+            covered += found;
+            let row = range.start / self.columns;
+            let first = range.clone().find(|at| self.covered[*at]).unwrap_or(range.start) % self.columns;
+            let last = range.clone().rfind(|at| self.covered[*at]).unwrap_or(range.start) % self.columns;
+            let [x0, y0, x1, y1] = around.unwrap_or([first, row, last, row]);
+            around = Some([x0.min(first), y0.min(row), x1.max(last), y1.max(row)]);
         }
         let share = covered as f32 / cells.max(1) as f32;
         let scale = |cell: usize, of: usize| cell as f32 / of as f32;
@@ -173,7 +200,7 @@ impl Background {
                 scale(y1 + 1, self.rows),
             )
         });
-        Some(Covered { share, around })
+        Covered { share, around }
     }
 
     fn start(&mut self, luma: &Luma) {
@@ -182,6 +209,7 @@ impl Background {
         self.short = self.long.clone();
         self.stayed = vec![0.0; self.long.len()];
         self.covered = vec![false; self.long.len()];
+        self.areas.clear();
     }
 
     /// Moves the short picture on; the share of the cells that move.
@@ -214,8 +242,9 @@ impl Background {
     /// How much brighter the picture is than the long one: the median of the ratios, so that things do not count.
     fn gain(&self) -> f32 {
         let ratio = |(short, long): (&f32, &f32)| (short + 1.0) / (long + 1.0);
-        // One cell in seven is plenty for a median, and no multiple of a row.
-        let mut ratios: Vec<f32> = self.short.iter().zip(&self.long).map(ratio).step_by(7).collect();
+        // One cell in 29 is plenty for a median, and no divisor of a row.
+        let cells = self.short.iter().step_by(29).zip(self.long.iter().step_by(29));
+        let mut ratios: Vec<f32> = cells.map(ratio).collect();
         let middle = ratios.len() / 2;
         *ratios.select_nth_unstable_by(middle, f32::total_cmp).1
     }
@@ -320,33 +349,40 @@ impl Background {
         self.learned |= self.looks >= WARM_UP_LOOKS;
         let learning = !self.learned;
         let rate = 1.0 - (-seconds / LONG).exp();
-        let things: Vec<_> = detections.iter().map(|detection| self.cells_of(&detection.bbox)).collect();
-        for at in 0..self.long.len() {
-            let (column, row) = (at % self.columns, at / self.columns);
-            let expected = self.long[at] * gain;
-            let differs = (self.short[at] - expected).abs() > DIFFERENT.max(expected * DIFFERENT_SHARE);
-            let hidden = things
-                .iter()
-                .any(|[x0, y0, x1, y1]| (*x0..*x1).contains(&column) && (*y0..*y1).contains(&row));
-            self.stayed[at] = if differs { self.stayed[at] + seconds } else { 0.0 };
-            if self.stayed[at] > ABSORB.as_secs_f32() {
-                self.long[at] = self.short[at];
-                self.stayed[at] = 0.0;
-            } else if learning && !hidden {
-                self.long[at] = self.short[at];
-            } else if !differs && !hidden {
-                self.long[at] += (self.short[at] - self.long[at]) * rate;
+        let mut hidden = vec![false; self.long.len()];
+        for [x0, y0, x1, y1] in detections.iter().map(|detection| self.cells_of(&detection.bbox)) {
+            for row in y0..y1 {
+                hidden[row * self.columns + x0..row * self.columns + x1].fill(true);
             }
+        }
+        let absorb = ABSORB.as_secs_f32();
+        let (hidden_rate, learn_rate) = (0.0, if learning { 1.0 } else { rate });
+        let cells = self.long.iter_mut().zip(&self.short).zip(&mut self.stayed).zip(&hidden);
+        for (((long, short), stayed), hidden) in cells {
+            let expected = *long * gain;
+            let differs = (short - expected).abs() > DIFFERENT.max(expected * DIFFERENT_SHARE);
+            *stayed = if differs { *stayed + seconds } else { 0.0 };
+            let absorbed = *stayed > absorb;
+            let follows = !hidden && (learning || !differs);
+            let rate = if absorbed {
+                1.0
+            } else if follows {
+                learn_rate
+            } else {
+                hidden_rate
+            };
+            *stayed = if absorbed { 0.0 } else { *stayed };
+            *long += (short - *long) * rate;
         }
     }
 
     fn cells_of(&self, place: &NormBox) -> [usize; 4] {
         let cell = |share: f32, of: usize| (share * of as f32) as usize;
         [
-            cell(place.x0(), self.columns),
-            cell(place.y0(), self.rows),
-            cell(place.x1(), self.columns) + 1,
-            cell(place.y1(), self.rows) + 1,
+            cell(place.x0(), self.columns).min(self.columns),
+            cell(place.y0(), self.rows).min(self.rows),
+            (cell(place.x1(), self.columns) + 1).min(self.columns),
+            (cell(place.y1(), self.rows) + 1).min(self.rows),
         ]
     }
 }
@@ -392,8 +428,19 @@ mod tests {
         if (30..42).contains(&x) && (20..30).contains(&y) { 40.0 + 25.0 * ((x + y) % 2) as f32 } else { road }
     }
 
-    fn share(background: &Background) -> Option<f32> {
-        background.covered(&Polygon::whole(), &[]).map(|covered| covered.share)
+    fn covered(background: &mut Background) -> Option<Covered> {
+        let zone = Zone {
+            id: flow::ZoneId::new("z").unwrap(),
+            polygon: Polygon::whole(),
+            rules: vec![],
+            line: None,
+            permitted: None,
+        };
+        background.covered(&[zone], &[])[0]
+    }
+
+    fn share(background: &mut Background) -> Option<f32> {
+        covered(background).map(|covered| covered.share)
     }
 
     /// 100 looks of an empty road.
@@ -402,7 +449,7 @@ mod tests {
         for look in 0..100 {
             background.look(&road.look(1.0, same), &[], at(2 * look));
         }
-        assert_eq!(share(&background), Some(0.0));
+        assert_eq!(share(&mut background), Some(0.0));
         background
     }
 
@@ -413,7 +460,7 @@ mod tests {
         for look in 100..130 {
             background.look(&road.look(1.0, with_box), &[], at(2 * look));
         }
-        let found = background.covered(&Polygon::whole(), &[]).unwrap();
+        let found = covered(&mut background).unwrap();
         let truth = 120.0 / (COLUMNS * ROWS) as f32;
         assert!((found.share / truth - 1.0).abs() < 0.2, "{found:?}");
         let around = found.around.unwrap();
@@ -422,12 +469,12 @@ mod tests {
         for look in 0..1_800 {
             background.look(&road.look(1.0, with_box), &[], at(300 + 10 * look));
         }
-        assert!(share(&background).unwrap() > truth * 0.8);
+        assert!(share(&mut background).unwrap() > truth * 0.8);
         // Taken away.
         for look in 0..30 {
             background.look(&road.look(1.0, same), &[], at(20_000 + 2 * look));
         }
-        assert_eq!(share(&background), Some(0.0));
+        assert_eq!(share(&mut background), Some(0.0));
     }
 
     #[test]
@@ -444,7 +491,7 @@ mod tests {
                 }
             };
             background.look(&road.look(1.0, car), &[], at(2 * look));
-            assert!(share(&background).unwrap() < 0.005, "look {look}: {:?}", share(&background));
+            assert!(share(&mut background).unwrap() < 0.005, "look {look}: {:?}", share(&mut background));
         }
     }
 
@@ -456,7 +503,7 @@ mod tests {
         for look in 0..720 {
             let light = 1.0 - 0.66 * look as f32 / 720.0;
             background.look(&road.look(light, same), &[], at(300 + 5 * look));
-            assert_eq!(share(&background), Some(0.0), "look {look}");
+            assert_eq!(share(&mut background), Some(0.0), "look {look}");
         }
     }
 
@@ -469,7 +516,7 @@ mod tests {
         };
         for look in 100..200 {
             background.look(&road.look(1.0, shade), &[], at(2 * look));
-            assert_eq!(share(&background), Some(0.0), "look {look}");
+            assert_eq!(share(&mut background), Some(0.0), "look {look}");
         }
     }
 
@@ -480,12 +527,12 @@ mod tests {
         let infrared = |x: usize, y: usize, _: f32| 150.0 - ((x * 3 + y) % 7) as f32 * 15.0;
         for look in 100..105 {
             background.look(&road.look(1.0, infrared), &[], at(2 * look));
-            assert_eq!(share(&background), None, "look {look}");
+            assert_eq!(share(&mut background), None, "look {look}");
         }
         for look in 105..180 {
             background.look(&road.look(1.0, infrared), &[], at(2 * look));
         }
-        assert_eq!(share(&background), Some(0.0), "the new picture is the background");
+        assert_eq!(share(&mut background), Some(0.0), "the new picture is the background");
     }
 
     #[test]
@@ -499,14 +546,14 @@ mod tests {
             background.look(&road.look(1.0, with_box), &[], at(1_000 + 2 * look));
         }
         assert!(
-            share(&background).unwrap() > 0.02,
+            share(&mut background).unwrap() > 0.02,
             "what came during the restart is found: {:?}",
-            share(&background)
+            share(&mut background)
         );
         for broken in [r#"{"columns":80,"rows":45,"long":"00"}"#, r#"{"columns":1,"rows":1,"long":"zz"}"#] {
             let mut background: Background = serde_json::from_str(broken).unwrap();
             background.look(&road.look(1.0, same), &[], at(0));
-            assert_eq!(share(&background), None);
+            assert_eq!(share(&mut background), None);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fleet::{Camera, Rule, Zone};
+use fleet::{Camera, Rule};
 use flow::{Basis, CameraId, Detection, Detections, Event, Luma, Polygon, Timestamp};
 
 use crate::background::Background;
@@ -107,9 +107,10 @@ impl Scene {
     ) -> Vec<Option<Covered>> {
         let (Some(background), Some(luma)) = (&mut self.background, luma) else { return Vec::new() };
         background.look(luma, detections, now);
-        let zones: Option<&Arc<[Zone]>> = self.mind.watches.first().map(|watch| &watch.zones);
-        let cover = |zone: &Zone| background.covered(&zone.polygon, &self.ignore);
-        zones.map(|zones| zones.iter().map(cover).collect()).unwrap_or_default()
+        self.mind
+            .watches
+            .first()
+            .map_or_else(Vec::new, |watch| background.covered(&watch.zones, &self.ignore))
     }
 
     /// How many situations are open.
@@ -198,7 +199,7 @@ fn name(watch: &Watch) -> String {
 mod tests {
     use std::time::Duration;
 
-    use fleet::{Dwell, Look, Per, RuleKind, Sampling, Transport};
+    use fleet::{Dwell, Look, Per, RuleKind, Sampling, Transport, Zone};
     use flow::{
         ClassName, Detection, FrameId, ModelId, NormBox, NormPoint, Phase, Polygon, Score, SessionId,
         SituationId, Timestamp, ZoneId,
