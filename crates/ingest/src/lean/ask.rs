@@ -29,7 +29,10 @@ pub(crate) struct Asker {
 impl std::fmt::Debug for Asker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The challenge is left out: what was made of it shows what the password is like.
-        f.debug_struct("Asker").field("host", &self.host).field("sequence", &self.sequence).finish_non_exhaustive()
+        f.debug_struct("Asker")
+            .field("host", &self.host)
+            .field("sequence", &self.sequence)
+            .finish_non_exhaustive()
     }
 }
 
@@ -58,9 +61,15 @@ impl Asker {
     }
 
     /// A request, and whether there is a login in it. `headers`: whole lines.
-    pub(crate) fn request(&mut self, method: &str, url: &str, headers: &str) -> Result<(String, bool), Fault> {
+    pub(crate) fn request(
+        &mut self,
+        method: &str,
+        url: &str,
+        headers: &str,
+    ) -> Result<(String, bool), Fault> {
         self.sequence += 1;
-        let mut text = format!("{method} {url} RTSP/1.0\r\nCSeq: {}\r\nUser-Agent: {USER_AGENT}\r\n", self.sequence);
+        let mut text =
+            format!("{method} {url} RTSP/1.0\r\nCSeq: {}\r\nUser-Agent: {USER_AGENT}\r\n", self.sequence);
         let login = self.login(method, url)?;
         if let Some(login) = &login {
             // Writing to a string cannot fail.
@@ -147,7 +156,8 @@ mod tests {
     use super::*;
 
     fn asker(host: &str) -> Asker {
-        let credentials = Credentials { user: "watcher".to_owned(), password: Secret::new("correct horse".to_owned()) };
+        let credentials =
+            Credentials { user: "watcher".to_owned(), password: Secret::new("correct horse".to_owned()) };
         Asker::new(Some(Arc::new(credentials)), host)
     }
 
@@ -165,7 +175,9 @@ mod tests {
         let (text, logged_in) = asker.request("DESCRIBE", URL, "Accept: application/sdp\r\n").unwrap();
         assert_eq!(
             text,
-            format!("DESCRIBE {URL} RTSP/1.0\r\nCSeq: 1\r\nUser-Agent: huiyan\r\nAccept: application/sdp\r\n\r\n")
+            format!(
+                "DESCRIBE {URL} RTSP/1.0\r\nCSeq: 1\r\nUser-Agent: huiyan\r\nAccept: application/sdp\r\n\r\n"
+            )
         );
         assert!(!logged_in);
         asker.challenged(&refusal(MD5), logged_in).unwrap();
@@ -180,9 +192,18 @@ mod tests {
     fn the_strongest_scheme_is_used() {
         for (headers, scheme) in [
             ("WWW-Authenticate: Basic realm=\"x\"", "Authorization: Basic d2F0Y2hlcjpjb3JyZWN0IGhvcnNl"),
-            ("WWW-Authenticate: Basic realm=\"x\"\r\nWWW-Authenticate: Digest realm=\"x\", nonce=\"1\"", "Digest "),
-            ("WWW-Authenticate: Digest realm=\"x\", nonce=\"1\", algorithm=SHA-256, qop=\"auth\"", "algorithm=SHA-256"),
-            ("WWW-Authenticate: Digest realm=\"x\", nonce=\"1\", algorithm=MD5-sess, qop=\"auth\"", "algorithm=MD5-sess"),
+            (
+                "WWW-Authenticate: Basic realm=\"x\"\r\nWWW-Authenticate: Digest realm=\"x\", nonce=\"1\"",
+                "Digest ",
+            ),
+            (
+                "WWW-Authenticate: Digest realm=\"x\", nonce=\"1\", algorithm=SHA-256, qop=\"auth\"",
+                "algorithm=SHA-256",
+            ),
+            (
+                "WWW-Authenticate: Digest realm=\"x\", nonce=\"1\", algorithm=MD5-sess, qop=\"auth\"",
+                "algorithm=MD5-sess",
+            ),
             ("WWW-Authenticate: ,,=\r\nWWW-Authenticate: Digest realm=\"x\", nonce=\"1\"", "Digest "),
             ("WWW-Authenticate: Digest realm=\"x\", nonce=\"1\", realm=\"y\"", "realm=\"x\""),
         ] {
@@ -203,7 +224,10 @@ mod tests {
             assert!(asker.challenged(&refusal(&format!("{other}, {stale}")), true).is_ok(), "{stale}");
         }
         asker.accepted();
-        assert!(asker.challenged(&refusal(MD5), true).is_ok(), "it was right before, so only the nonce is old");
+        assert!(
+            asker.challenged(&refusal(MD5), true).is_ok(),
+            "it was right before, so only the nonce is old"
+        );
         assert!(asker.challenged(&refusal(MD5), true).is_err(), "the same nonce");
     }
 
@@ -219,7 +243,10 @@ mod tests {
         let mut nobody = Asker::new(None, "h");
         assert!(matches!(nobody.challenged(&refusal(MD5), false), Err(Fault::NoCredentials)));
         let mut unknown = self::asker("h");
-        assert!(matches!(unknown.challenged(&refusal("WWW-Authenticate: Odd x=y"), false), Err(Fault::Challenge(_))));
+        assert!(matches!(
+            unknown.challenged(&refusal("WWW-Authenticate: Odd x=y"), false),
+            Err(Fault::Challenge(_))
+        ));
         assert!(matches!(unknown.challenged(&refusal(""), false), Err(Fault::Challenge(_))));
     }
 }

@@ -118,11 +118,17 @@ mod tests {
         let brief: Vec<_> = description
             .media
             .iter()
-            .map(|m| (m.kind.as_str(), m.payload_type, m.encoding.as_str(), m.clock_rate, m.parameter_sets.len()))
+            .map(|m| {
+                (m.kind.as_str(), m.payload_type, m.encoding.as_str(), m.clock_rate, m.parameter_sets.len())
+            })
             .collect();
         assert_eq!(
             brief,
-            [("audio", 96, "opus", 48_000, 0), ("video", 96, "h264", 90_000, 2), ("video", 26, "jpeg", 90_000, 0)]
+            [
+                ("audio", 96, "opus", 48_000, 0),
+                ("video", 96, "h264", 90_000, 2),
+                ("video", 26, "jpeg", 90_000, 0)
+            ]
         );
         assert_eq!(description.media[1].control.as_deref(), Some("rtsp://h/t?x=[1]"));
         assert_eq!(description.media[2].control, None);

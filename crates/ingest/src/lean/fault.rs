@@ -64,7 +64,7 @@ impl Fault {
 
     /// Nobody was met who speaks RTSP.
     pub(crate) fn is_nobody(&self) -> bool {
-        matches!(self, Self::Resolve(_) | Self::Connect(_) | Self::Io(_) | Self::Closed | Self::Malformed(_))
+        matches!(self, Self::Resolve(_) | Self::Connect(_) | Self::Io(_) | Self::Closed)
     }
 
     /// It was not understood, so that somebody else may understand it.

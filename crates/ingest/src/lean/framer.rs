@@ -163,7 +163,9 @@ mod tests {
 
     #[test]
     fn after_garbage_the_next_frame_is_found_and_what_was_skipped_is_counted() {
-        for garbage in [&b"\x01\x02\x03"[..], b"$\x00\x00\x05abcde", b"RTSX", b"$$$$$", b"RTSP/1.0 nonsense\r\n\r\n"] {
+        for garbage in
+            [&b"\x01\x02\x03"[..], b"$\x00\x00\x05abcde", b"RTSX", b"$$$$$", b"RTSP/1.0 nonsense\r\n\r\n"]
+        {
             let stream = [&frame(0, RTP)[..], garbage, &frame(0, RTP), &frame(0, RTP)].concat();
             for step in [1, 7, stream.len()] {
                 let (seen, framer) = pieces(&stream, step);

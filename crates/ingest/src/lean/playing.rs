@@ -135,7 +135,9 @@ impl Playing {
     /// TEARDOWN, and until it is answered everything else thrown away: with unread bytes in its buffer the kernel
     /// would reset the connection, and the camera might never read the request.
     pub(crate) async fn close(mut self) {
-        let Ok((request, _)) = self.stream.asker.request("TEARDOWN", &self.stream.agreed.url, "") else { return };
+        let Ok((request, _)) = self.stream.asker.request("TEARDOWN", &self.stream.agreed.url, "") else {
+            return;
+        };
         if self.socket.write(request.as_bytes()).is_err() {
             return;
         }
@@ -232,7 +234,11 @@ impl Stream {
         }
         self.elsewhere += 1;
         if self.elsewhere >= ELSEWHERE {
-            tracing::debug!(channel, agreed = self.agreed.rtp, "the camera uses another channel than it said");
+            tracing::debug!(
+                channel,
+                agreed = self.agreed.rtp,
+                "the camera uses another channel than it said"
+            );
             (self.agreed.rtp, self.agreed.rtcp) = (channel, channel + 1);
         }
     }

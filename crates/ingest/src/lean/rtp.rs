@@ -128,7 +128,9 @@ mod tests {
         assert_eq!(payload(0xa0, &[1, 2, 0, 0, 3]), Some(vec![1, 2]), "padding");
         assert_eq!(payload(0xa0, &[1, 2, 0]), Some(vec![1, 2, 0]), "no padding after all");
         assert_eq!(payload(0x80, &[]), Some(vec![]));
-        for (first, rest) in [(0x40, &[1u8, 2][..]), (0x8f, &[1, 2]), (0x90, &[0, 0, 0, 9, 1]), (0xa0, &[]), (0xa0, &[200])] {
+        for (first, rest) in
+            [(0x40, &[1u8, 2][..]), (0x8f, &[1, 2]), (0x90, &[0, 0, 0, 9, 1]), (0xa0, &[]), (0xa0, &[200])]
+        {
             assert_eq!(payload(first, rest), None, "{first:x} {rest:?}");
         }
         assert_eq!(parse(&[0x80; 11]), None);
@@ -154,7 +156,15 @@ mod tests {
     #[test]
     fn gaps_are_losses_and_repetitions_are_not() {
         let next = |lost, ticks| Place::Next { lost, ticks };
-        let seen = follow(&[(7, 65_534, 10), (7, 65_535, 10), (7, 0, 20), (7, 4, 30), (7, 4, 30), (7, 2, 20), (7, 5, 30)]);
+        let seen = follow(&[
+            (7, 65_534, 10),
+            (7, 65_535, 10),
+            (7, 0, 20),
+            (7, 4, 30),
+            (7, 4, 30),
+            (7, 2, 20),
+            (7, 5, 30),
+        ]);
         assert_eq!(
             seen,
             [next(0, 10), next(0, 10), next(0, 20), next(3, 30), Place::Old, Place::Old, next(0, 30)]

@@ -67,6 +67,8 @@ pub(crate) struct Socket {
     stream: TcpStream,
     /// The beginning of a piece whose end has not come.
     kept: Vec<u8>,
+    /// What was kept came before PLAY was answered, and nobody has seen it.
+    begins: bool,
     /// The last turn ended before everything was read.
     more: bool,
     latency: Duration,
@@ -87,7 +89,7 @@ impl Socket {
         Self {
             stream,
             kept: early,
-            // There may be a whole picture in it.
+            begins: true,
             more: true,
             latency,
             tick: Box::pin(tokio::time::sleep_until(tick_after(now, latency))),
@@ -134,8 +136,7 @@ impl Socket {
         mut parse: impl FnMut(&[u8]) -> Result<usize, E>,
     ) -> Result<bool, E> {
         self.more = false;
-        if self.kept.len() > MAX_PIECE {
-            // What came before PLAY was answered.
+        if std::mem::take(&mut self.begins) && !self.kept.is_empty() {
             let early = std::mem::take(&mut self.kept);
             let used = parse(&early)?;
             self.keep(&early[used..]);
@@ -241,4 +242,187 @@ fn set_low_water(stream: &TcpStream, bytes: usize) -> io::Result<()> {
         libc::setsockopt(stream.as_fd().as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVLOWAT, value, length)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair(latency: Duration) -> (Socket, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ours, theirs) = tokio::join!(connect(address), listener.accept());
+        let theirs = theirs.unwrap().0;
+        theirs.set_nodelay(true).unwrap();
+        let mut socket = Socket::new(ours.unwrap(), Vec::new(), latency);
+        // Looks once whether something came early.
+        assert_eq!(socket.ready().await.unwrap(), Wake::Readable);
+        assert_eq!(all(&mut socket), (true, 0));
+        (socket, theirs)
+    }
+
+    /// Reads a turn and is done with all of it: whether the connection still stands, and how many bytes came.
+    fn all(socket: &mut Socket) -> (bool, usize) {
+        let mut bytes = 0;
+        let open = socket.turn(|data| {
+            bytes += data.len();
+            Ok::<_, Fault>(data.len())
+        });
+        (open.unwrap(), bytes)
+    }
+
+    #[tokio::test]
+    async fn five_hundred_packets_cost_a_handful_of_wake_ups() {
+        let (mut socket, mut camera) = pair(Duration::from_millis(250)).await;
+        let sent = tokio::spawn(async move {
+            for _ in 0..500 {
+                camera.write_all(&[7; 1400]).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            camera
+        });
+        let (mut bytes, mut wakes) = (0, 0);
+        while bytes < 500 * 1400 {
+            socket.ready().await.unwrap();
+            bytes += all(&mut socket).1;
+            wakes += 1;
+        }
+        // 700 kB are eleven times the low-water mark; the rest are ticks, four per second.
+        assert!(wakes <= 40, "{wakes} wake-ups");
+        drop(sent.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn little_is_fetched_by_the_next_tick_and_much_or_the_end_wakes_at_once() {
+        let (mut socket, mut camera) = pair(Duration::from_millis(200)).await;
+        camera.write_all(&[7; 100]).await.unwrap();
+        let began = Instant::now();
+        let mut bytes = 0;
+        while bytes == 0 {
+            assert_eq!(socket.ready().await.unwrap(), Wake::Tick, "too little to wake anybody");
+            bytes = all(&mut socket).1;
+        }
+        // A busy machine may be late; a whole second is not the latency that was asked for.
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+
+        socket.set_latency(Duration::from_secs(3600));
+        camera.write_all(&[7; LOW_WATER]).await.unwrap();
+        let mut bytes = 0;
+        while bytes < LOW_WATER {
+            let ready = tokio::time::timeout(Duration::from_secs(20), socket.ready());
+            assert_eq!(ready.await.unwrap().unwrap(), Wake::Readable);
+            bytes += all(&mut socket).1;
+        }
+        assert_eq!(bytes, LOW_WATER);
+        camera.write_all(&[7; 100]).await.unwrap();
+        drop(camera);
+        let mut seen = 0;
+        loop {
+            let ready = tokio::time::timeout(Duration::from_secs(20), socket.ready());
+            assert_eq!(ready.await.unwrap().unwrap(), Wake::Readable, "the end wakes below the mark");
+            let (open, bytes) = all(&mut socket);
+            seen += bytes;
+            if !open {
+                break;
+            }
+        }
+        assert_eq!(seen, 100, "and what came before it is not lost");
+    }
+
+    #[tokio::test]
+    async fn a_reset_wakes_at_once() {
+        let (mut socket, mut camera) = pair(Duration::from_secs(3600)).await;
+        socket.write(b"unread").unwrap();
+        camera.write_all(&[7; 100]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        // Closed with bytes that nobody read: that is a reset.
+        drop(camera);
+        let end = tokio::time::timeout(Duration::from_secs(20), async {
+            loop {
+                if socket.ready().await.is_err() {
+                    break;
+                }
+                match socket.turn(|data| Ok::<_, Fault>(data.len())) {
+                    Ok(true) => {}
+                    Ok(false) | Err(_) => break,
+                }
+            }
+        });
+        end.await.expect("the reset is seen");
+    }
+
+    #[tokio::test]
+    async fn a_turn_is_bounded_and_the_next_one_comes_by_itself() {
+        let (mut socket, mut camera) = pair(Duration::from_secs(3600)).await;
+        let flood = tokio::spawn(async move {
+            for _ in 0..64 {
+                camera.write_all(&vec![7; 64 << 10]).await.unwrap();
+            }
+            camera
+        });
+        let others = std::sync::Arc::new(AtomicUsize::new(0));
+        let neighbour = tokio::spawn({
+            let others = others.clone();
+            async move {
+                loop {
+                    others.fetch_add(1, Ordering::Relaxed);
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+        let (mut bytes, mut turns) = (0, 0);
+        while bytes < 64 * (64 << 10) {
+            socket.ready().await.unwrap();
+            let turn = all(&mut socket).1;
+            assert!(turn <= READS_PER_TURN * SCRATCH, "{turn}");
+            bytes += turn;
+            turns += 1;
+        }
+        neighbour.abort();
+        assert!(
+            others.load(Ordering::Relaxed) >= turns / 2,
+            "the neighbour on the same thread had its turns"
+        );
+        drop(flood.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_comes_again_in_front_of_what_follows() {
+        let (mut socket, mut camera) = pair(Duration::from_millis(10)).await;
+        let text: Vec<u8> = (0..30_000u32).map(|n| (n % 251) as u8).collect();
+        camera.write_all(&text).await.unwrap();
+        let mut seen = Vec::new();
+        while seen.len() < text.len() {
+            socket.ready().await.unwrap();
+            // Takes 700 bytes at a time, as packets would be, and leaves the rest.
+            let open = socket.turn(|data| {
+                let whole =
+                    if seen.len() + data.len() == text.len() { data.len() } else { data.len() / 700 * 700 };
+                seen.extend_from_slice(&data[..whole]);
+                Ok::<_, Fault>(whole)
+            });
+            assert!(open.unwrap());
+        }
+        assert_eq!(seen, text);
+        assert!(socket.kept.capacity() <= 4 << 10, "no more is kept than needed");
+    }
+
+    #[test]
+    fn ticks_share_a_grid_and_are_never_late_on_purpose() {
+        let now = Instant::now() + Duration::from_secs(1);
+        let ticks: std::collections::HashSet<_> = (0..40)
+            .map(|ms| tick_after(now + Duration::from_millis(ms), Duration::from_millis(500)))
+            .collect();
+        assert!(ticks.len() <= 2, "sessions within 40 ms share one or two ticks: {ticks:?}");
+        for ms in [10, 50, 250, 500] {
+            let latency = Duration::from_millis(ms);
+            let wait = tick_after(now, latency).into_std() - now;
+            assert!(wait <= latency && wait >= latency / 2, "{ms}: {wait:?}");
+        }
+    }
 }

@@ -32,7 +32,9 @@ impl Target {
     pub(crate) fn redirected(&self, location: &str) -> Option<Self> {
         let location = location.trim();
         let mut url = Url::parse(&self.url).ok()?.join(location).ok()?;
-        let usable = !location.is_empty() && url.scheme() == "rtsp" && url.host_str().is_some_and(|host| !host.is_empty());
+        let usable = !location.is_empty()
+            && url.scheme() == "rtsp"
+            && url.host_str().is_some_and(|host| !host.is_empty());
         if !usable || url.set_username("").is_err() || url.set_password(None).is_err() {
             return None;
         }
@@ -140,7 +142,10 @@ mod tests {
     fn redirections_lead_to_rtsp_only_and_carry_no_login() {
         let here = Target::of(&crate::testing::camera("c", "rtsp://10.0.0.1:8554/live"));
         let to = here.redirected("rtsp://admin:hunter2@10.0.0.2/other?a=b").unwrap();
-        assert_eq!((to.host.as_str(), to.port, to.url.as_str()), ("10.0.0.2", 554, "rtsp://10.0.0.2/other?a=b"));
+        assert_eq!(
+            (to.host.as_str(), to.port, to.url.as_str()),
+            ("10.0.0.2", 554, "rtsp://10.0.0.2/other?a=b")
+        );
         assert_eq!(here.redirected("/sub?x=1").unwrap().url, "rtsp://10.0.0.1:8554/sub?x=1");
         for nowhere in ["http://10.0.0.2/", "rtsp://", "rtsp:///x", ""] {
             assert_eq!(here.redirected(nowhere), None, "{nowhere}");

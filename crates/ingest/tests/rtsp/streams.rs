@@ -18,6 +18,7 @@ pub fn decoded(codec: Codec, data: &[u8]) -> usize {
     let (parse, decode) = match codec {
         Codec::H264 => ("h264parse", "avdec_h264"),
         Codec::H265 => ("h265parse", "avdec_h265"),
+        Codec::Mjpeg => ("jpegparse", "jpegdec"),
     };
     let path = file.path().display();
     let launch = format!("filesrc location={path} ! {parse} ! {decode} ! fakesink name=end sync=false");
@@ -54,6 +55,7 @@ async fn key_pictures_stand_alone(codec: Codec, launch: &'static str, transport:
             Codec::H265 => {
                 assert!(types.starts_with(&[32, 33, 34]) && types.iter().any(|t| (16..=21).contains(t)))
             }
+            Codec::Mjpeg => panic!("each of its pictures stands alone"),
         }
         assert_eq!((unit.codec, unit.key, unit.role, unit.lost_before), (codec, true, Role::Alone, 0));
         assert_eq!(decoded(codec, &unit.data), 1);

@@ -17,12 +17,15 @@ pub fn camera(id: &str, port: u16, path: &str) -> Camera {
         grid: None,
         location: None,
         url: format!("rtsp://127.0.0.1:{port}/{path}").parse().unwrap(),
+        other_url: None,
+        certificate: Default::default(),
         credentials: None,
         transport: Transport::Tcp,
         look: Look {
             sampling: Sampling::Keyframes,
             at_most_every: Duration::ZERO,
             at_least_every: Duration::from_secs(60),
+            on_long_keys: Default::default(),
             priority: fleet::Priority::Normal,
         },
         model: ModelId::new("m").unwrap(),
@@ -136,6 +139,7 @@ pub fn nal_types(codec: flow::Codec, data: &[u8]) -> Vec<u8> {
         .map(|i| match codec {
             flow::Codec::H264 => data[i] & 0x1f,
             flow::Codec::H265 => data[i] >> 1 & 0x3f,
+            flow::Codec::Mjpeg => panic!("it has no NAL units"),
         })
         .collect()
 }
