@@ -9,11 +9,13 @@ mod annotate;
 mod bench;
 mod broker;
 mod cmd;
+mod descriptors;
 mod fleet_text;
 mod health;
 mod live;
 mod picture_health;
 mod pipeline;
+mod table;
 
 use std::process::ExitCode;
 
@@ -37,6 +39,10 @@ enum Command {
     Desk(cmd::desk::Args),
     /// Check a fleet: every mistake at once, each with its place and what would be right
     Check(cmd::check::Args),
+    /// Say what cameras send, and what to write into the fleet's YAML for them
+    Probe(cmd::probe::Args),
+    /// Say how cameras and workers are, and what is open, from what the broker retains
+    Status(cmd::status::Args),
     /// Print the JSON Schema of a fleet's YAML, for editors
     Schema,
     /// Run the pipeline on a video file as fast as it goes: events as JSON lines, an annotated video
@@ -56,7 +62,14 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     // Log lines go to standard error, results to standard output. The demo has its table, which a line would tear,
     // and a bench opens thousands of sessions: only warnings from them.
-    let own = if matches!(cli.command, Command::Demo(_) | Command::Bench(_)) { "warn" } else { "info" };
+    let own = if matches!(
+        cli.command,
+        Command::Demo(_) | Command::Bench(_) | Command::Probe(_) | Command::Status(_)
+    ) {
+        "warn"
+    } else {
+        "info"
+    };
     // What these libraries report, the stages report better: with the camera's or the model's name.
     let others = "rumqttd=off,rumqttc=error,ort=warn,retina=error,tiny_skia=error";
     let filter = tracing_subscriber::EnvFilter::try_from_env("HUIYAN_LOG")
@@ -68,6 +81,8 @@ fn main() -> ExitCode {
         Command::Run(args) => cmd::run::run(args),
         Command::Desk(args) => cmd::desk::run(args),
         Command::Check(args) => cmd::check::run(args),
+        Command::Probe(args) => cmd::probe::run(args),
+        Command::Status(args) => cmd::status::run(args),
         Command::Schema => cmd::check::schema(),
         Command::Replay(args) => cmd::replay::run(args),
         Command::Sim(args) => cmd::sim::run(args),

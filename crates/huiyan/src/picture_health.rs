@@ -3,9 +3,15 @@
 //!
 //! A camera that looks at an empty yard at night also sends the same picture again and again, nearly: its sensor
 //! makes noise, which the mean over a cell lowers but never removes, the light drifts over minutes, and each key
-//! picture codes all that anew. A repeated picture differs by what the encoder rounds, one step in few cells. So a
-//! picture is compared with the first one of the present stillness, not with the one before, and a single cell that
-//! differs by more than rounding ends the stillness. `crates/huiyan/README.md` has what was measured.
+//! picture codes all that anew. An encoder that repeats one picture settles, within a minute or so, to key pictures
+//! that are equal to the bit. So a picture is compared with the first one of the present stillness, not with the one
+//! before, and a cell that differs by more than a step of rounding ends the stillness.
+//!
+//! Measured on key pictures, in shares of the cells that differ from the first at all, and the largest difference:
+//! one still picture coded by x264 (150 kbit/s to 2 Mbit/s, and constant quality) and x265: 0, once settled; the same
+//! darkened to a mean of 17, with sensor noise, 704x576 and 1920x1080, 150 kbit/s to 2 Mbit/s: 23 to 70 %, 3 to 9
+//! steps; with a camera's strong noise reduction and 500 kbit/s: 7 to 25 %, 1 to 3 steps; real clips of still
+//! cameras by day: 55 % and more, 140 and more; the clock that a camera writes into a still picture: 7 %, 60.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -39,7 +45,7 @@ impl Default for Limits {
         Self {
             frozen_after: Duration::from_secs(600),
             same_within: 1,
-            same_share: 0.05,
+            same_share: 0.02,
             dark_after: Duration::from_secs(60),
             dark_mean: 36.0,
             dark_spread: 10,
@@ -176,17 +182,20 @@ fn is_black(luma: &Luma, limits: &Limits) -> bool {
     }
     let mut histogram = [0usize; 256];
     luma.cells().iter().for_each(|&cell| histogram[usize::from(cell)] += 1);
-    let hundredth = luma.cells().len() / 100;
-    let level = |counts: &mut dyn Iterator<Item = (usize, &usize)>| {
-        let mut seen = 0;
-        counts.find(|(_, n)| {
-            seen += **n;
-            seen > hundredth
-        })
-    };
-    let low = level(&mut histogram.iter().enumerate()).map_or(0, |(level, _)| level);
-    let high = level(&mut histogram.iter().enumerate().rev()).map_or(0, |(level, _)| level);
+    let low = hundredth(histogram.iter().enumerate());
+    let high = hundredth(histogram.iter().enumerate().rev());
     high.saturating_sub(low) <= usize::from(limits.dark_spread)
+}
+
+/// The level below which a hundredth of the cells is, counted in this direction.
+fn hundredth<'a>(levels: impl Iterator<Item = (usize, &'a usize)> + Clone) -> usize {
+    let enough = levels.clone().map(|(_, n)| n).sum::<usize>() / 100;
+    let mut seen = 0;
+    let mut found = levels.skip_while(|(_, n)| {
+        seen += **n;
+        seen <= enough
+    });
+    found.next().map_or(0, |(level, _)| level)
 }
 
 #[cfg(test)]
@@ -218,8 +227,8 @@ mod tests {
     #[test]
     fn a_repeated_picture_is_frozen_after_ten_minutes_and_not_before_and_recovers_at_once() {
         let mut random = fastrand::Rng::with_seed(1);
-        // An encoder's rounding: one step up in 2 % of the cells.
-        let mut repeated = || luma(|cell| street(cell) + u8::from(random.f32() < 0.02));
+        // An encoder's rounding: one step up in some cells.
+        let mut repeated = || luma(|cell| street(cell) + u8::from(random.f32() < 0.003));
         let mut pictures: Vec<_> = (0..400).map(|_| repeated()).collect();
         pictures.push(luma(|cell| street(cell) + if cell / 160 == 40 { 20 } else { 0 }));
         let said = judged(pictures);
@@ -243,7 +252,9 @@ mod tests {
     #[test]
     fn slow_light_and_a_small_thing_that_moves_are_changes() {
         // A step of light in three minutes; and one cell, as far away as a person, that comes and goes.
-        assert!(judged((0..900).map(|n| luma(|cell| street(cell) + (n / 90) as u8))).iter().all(Option::is_none));
+        assert!(
+            judged((0..900).map(|n| luma(|cell| street(cell) + (n / 90) as u8))).iter().all(Option::is_none)
+        );
         let person = |n: usize| luma(move |cell| if cell == 40 * 160 + n / 90 { 20 } else { street(cell) });
         assert!(judged((0..900).map(person)).iter().all(Option::is_none));
     }

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, bounded};
 use decode::{Pool, PoolOptions};
 use fleet::{Camera, Fleet, ModelCard};
 use flow::{CameraId, Counter, Event, Flow, Look, ModelId};
-use infer::{Detector, Runtime};
+use infer::{Detector, Route, Runtime};
 use ingest::{Ingest, Policy};
 use publish::{ModelInfo, Publisher};
 use scene::Scene;
@@ -115,22 +115,30 @@ impl Pipeline {
         // Frames are newest-wins: one slot per camera, a newer frame replaces the one that waits.
         let options = infer::Options {
             sessions: fleet.node.infer_sessions,
+            threads: fleet.node.infer_threads,
             max_batch: fleet.node.max_batch,
             max_delay: fleet.node.max_delay,
         };
-        let model_of: HashMap<CameraId, ModelId> =
-            fleet.cameras.iter().map(|c| (c.id.clone(), c.model.clone())).collect();
+        // When not all can be looked at, the least important cameras are left out first.
+        let route = |c: &Arc<Camera>| Route { model: c.model.clone(), priority: c.look.priority };
+        let routes: HashMap<CameraId, Route> =
+            fleet.cameras.iter().map(|c| (c.id.clone(), route(c))).collect();
         let detector = Arc::new(Detector::new(
             &runtime,
             cards,
             options,
-            move |camera| model_of.get(camera).expect("frames come from the fleet's cameras").clone(),
+            move |camera| routes.get(camera).expect("frames come from the fleet's cameras").clone(),
             // Fails only once the scene thread is gone, which is after this stage has stopped.
             move |look| drop(looks_in.send(look)),
         )?);
 
+        let limits = Limits {
+            frozen_after: fleet.node.frozen_after,
+            dark_after: fleet.node.dark_after,
+            ..Limits::default()
+        };
         let cameras = fleet.cameras.iter().map(|camera| camera.id.clone());
-        let board = Arc::new(Board::new(cameras, Limits::default(), Instant::now()));
+        let board = Arc::new(Board::new(cameras, limits, Instant::now()));
         let tell: Arc<dyn Fn(Option<Known>) + Send + Sync> = {
             let publisher = publisher.clone();
             Arc::new(move |known| {
@@ -245,6 +253,16 @@ impl Pipeline {
             outbox: left.map_or(0, |depth| depth.messages),
             broker: "stopped".to_owned(),
         }
+    }
+}
+
+/// How patient the node is, as its configuration says.
+pub fn policy(node: &fleet::Node) -> Policy {
+    Policy {
+        starts_per_second: node.starts_per_second,
+        setups_per_host: node.setups_per_host,
+        setups_per_subnet: node.setups_per_subnet,
+        ..Policy::default()
     }
 }
 

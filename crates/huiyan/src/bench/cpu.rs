@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::time::clock_getcpuclockid;
+use nix::unistd::Pid;
 
 /// User and system time of this process so far, all threads.
 pub fn own() -> anyhow::Result<Duration> {
@@ -19,6 +21,18 @@ pub fn this_thread() -> anyhow::Result<Duration> {
 /// User and system time of the children that have ended and been waited for.
 pub fn ended_children() -> anyhow::Result<Duration> {
     spent(UsageWho::RUSAGE_CHILDREN)
+}
+
+/// User and system time of a process so far, all threads, those that have ended as well (clock_getcpuclockid(3)).
+pub fn of_process(pid: u32) -> anyhow::Result<Duration> {
+    let clock = clock_getcpuclockid(Pid::from_raw(pid.cast_signed())).context("clock_getcpuclockid")?;
+    Ok(Duration::from(clock.now().context("clock_gettime")?))
+}
+
+/// How often threads of this process went to sleep and were woken up again (getrusage(2): `ru_nvcsw`).
+pub fn wake_ups() -> anyhow::Result<u64> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).context("getrusage")?;
+    Ok(usage.voluntary_context_switches().max(0).cast_unsigned())
 }
 
 fn spent(who: UsageWho) -> anyhow::Result<Duration> {
@@ -47,6 +61,12 @@ pub fn by_thread() -> anyhow::Result<BTreeMap<String, Duration>> {
 /// Threads of this process.
 pub fn threads() -> anyhow::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/task")?.count())
+}
+
+/// Files and sockets that this process has open.
+pub fn descriptors() -> anyhow::Result<usize> {
+    // One of them is the folder that is being read.
+    Ok(std::fs::read_dir("/proc/self/fd")?.count().saturating_sub(1))
 }
 
 /// Memory of this process that is resident, in KiB (proc(5): `VmRSS`).
@@ -96,5 +116,10 @@ mod tests {
             "the other thread's work counted here"
         );
         assert!(resident_kib().unwrap() > 1000.0);
+        let (by_clock, by_usage) = (of_process(std::process::id()).unwrap(), own().unwrap());
+        assert!(by_usage.abs_diff(by_clock) < Duration::from_millis(50), "{by_clock:?} {by_usage:?}");
+        let before = wake_ups().unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(wake_ups().unwrap() > before);
     }
 }

@@ -106,7 +106,7 @@ impl Decoders {
             let Pixels::Host(picture) = &frame.pixels;
             sum.fetch_add(u64::from(picture.planes()[0].data[0]), Ordering::Relaxed);
         };
-        let options = PoolOptions { threads, queue: 64, max_chained: 0 };
+        let options = PoolOptions { threads, queue: 64, max_chained: 0, ..PoolOptions::default() };
         let pool = Pool::new(options, output, |camera, fault| tracing::warn!(%camera, "{fault}"))?;
         let decoders = Self { pool, seen };
         decoders.rate(keys, 8 * threads)?;

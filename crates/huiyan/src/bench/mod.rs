@@ -4,15 +4,23 @@
 //! Figures are per core because they divide by processor time, not by the clock. What serves the cameras runs in a
 //! child process, so that only the client's time counts.
 
+mod alternatives;
 mod cameras;
+mod client;
+mod connect;
 mod cpu;
 mod decode;
 mod drain;
+mod gate;
 mod infer;
 mod ingest;
 mod material;
 mod node;
+mod peers;
+mod plot;
 mod report;
+mod soak;
+mod under_load;
 
 use std::path::PathBuf;
 
@@ -35,12 +43,22 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// RTSP sessions: bits and sessions per core, memory per session; floor: a raw drain of the same sockets
+    /// RTSP sessions: bits and sessions per core, memory per session; floor: a raw drain of the same sockets; beside
+    /// them GStreamer's rtspsrc and ffmpeg
     Ingest(ingest::Args),
+    /// One measurement of `ingest`, in the process that it starts for it
+    #[command(hide = true)]
+    Client(client::Args),
+    /// How fast sessions stand, and are back after all were cut at once; floor of the peak: the cap per recorder
+    Connect(connect::Args),
+    /// Cameras that go wrong in every way, for long: memory, descriptors, and where every camera's time went
+    Soak(soak::Args),
     /// Key pictures decoded per core; floor: libavcodec alone (the program ffmpeg)
     Decode(decode::Args),
     /// Pictures looked at per core, and how long they wait for a batch; floor: ONNX Runtime alone on the same model
     Infer(infer::Args),
+    /// What the gate spares on streets by day, in rain and at night, what a camera costs, and what is lost
+    Gate(gate::Args),
     /// The whole pipeline: looks per core end to end; floor: the sum of the stages' floors
     Node(node::Args),
     /// All four, with their defaults
@@ -58,8 +76,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let machine = cpu::machine();
     let figures = match args.what {
         What::Ingest(args) => ingest::run(&args)?,
+        What::Client(args) => return client::run(&args),
+        What::Connect(args) => connect::run(&args)?,
+        What::Soak(args) => soak::run(&args)?,
         What::Decode(args) => decode::run(&args)?,
         What::Infer(args) => infer::run(&args)?,
+        What::Gate(args) => gate::run(&args)?,
         What::Node(args) => node::run(&args)?,
         What::All(args) => all(args)?,
     };
@@ -73,7 +95,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 /// `ingest` first: it measures memory, which the others leave in use.
 fn all(args: AllArgs) -> anyhow::Result<Vec<Figure>> {
-    let mut figures = ingest::run(&ingest::Args::default())?;
+    let mut figures = ingest::run(&ingest::Args::short())?;
     figures.extend(decode::run(&decode::Args::default())?);
     figures.extend(infer::run(&infer::Args { model: args.model.clone(), ..infer::Args::default() })?);
     figures.extend(node::run(&node::Args { model: args.model, ..node::Args::default() })?);

@@ -78,6 +78,17 @@ pub fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     Some((values[low] + values[high]) / 2.0)
 }
 
+/// The line nearest to these points (least squares): its slope and its value at 0. `None` of fewer than two points, or
+/// of points one above the other.
+pub fn fit(points: &[(f64, f64)]) -> Option<(f64, f64)> {
+    let n = points.len() as f64;
+    let mean = |of: &dyn Fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / n;
+    let (x, y) = (mean(&|p| p.0), mean(&|p| p.1));
+    let spread: f64 = points.iter().map(|p| (p.0 - x).powi(2)).sum();
+    let slope = points.iter().map(|p| (p.0 - x) * (p.1 - y)).sum::<f64>() / spread;
+    (points.len() > 1 && spread > 0.0).then_some((slope, y - slope * x))
+}
+
 /// A table for people.
 pub fn table(machine: &str, figures: &[Figure]) -> String {
     let width = figures.iter().map(|f| f.name.len()).max().unwrap_or(0).max(6);
@@ -136,6 +147,15 @@ mod tests {
         assert_eq!(median([].into_iter()), None);
         assert_eq!(median([3.0, 1.0, 2.0].into_iter()), Some(2.0));
         assert_eq!(median([4.0, 1.0, 2.0, 3.0].into_iter()), Some(2.5));
+    }
+
+    #[test]
+    fn a_line_through_points() {
+        let points: Vec<_> = (0..10).map(|n| (f64::from(n), 5.0 - 2.0 * f64::from(n))).collect();
+        let (slope, start) = fit(&points).unwrap();
+        assert!((slope + 2.0).abs() < 1e-9 && (start - 5.0).abs() < 1e-9);
+        assert_eq!(fit(&points[..1]), None);
+        assert_eq!(fit(&[(1.0, 1.0), (1.0, 2.0)]), None);
     }
 
     #[test]

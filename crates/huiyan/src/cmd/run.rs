@@ -11,8 +11,8 @@ use publish::wire::CoverageMessage;
 
 use super::{duration, interrupted_or_over, runtime};
 use crate::health::Known;
-use crate::pipeline::Pipeline;
-use crate::{UserError, fleet_text};
+use crate::pipeline::{self, Pipeline};
+use crate::{UserError, descriptors, fleet_text};
 
 /// Watch the cameras of a fleet.
 #[derive(Debug, clap::Args)]
@@ -33,6 +33,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if fleet.cameras.is_empty() {
         return Err(UserError(format!("{}: no cameras to watch", args.config.display())).into());
     }
+    descriptors::raise(fleet.cameras.iter().map(|camera| &**camera))?;
     runtime()?.block_on(async {
         let json = args.json;
         let on_event = Box::new(move |told: crate::pipeline::Told<'_>| {
@@ -42,7 +43,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 tracing::info!("{}", fleet_text::event_line(&told));
             }
         });
-        let pipeline = Pipeline::start(&fleet, ingest::Policy::default(), on_event)?;
+        let pipeline = Pipeline::start(&fleet, pipeline::policy(&fleet.node), on_event)?;
         tracing::info!(cameras = fleet.cameras.len(), broker = %fleet.broker.host, port = fleet.broker.port, "watching");
         interrupted_or_over(args.limit).await;
         let known = pipeline.health();

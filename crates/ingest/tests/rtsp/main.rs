@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "a test may; the lint knows only functions marked as tests")]
 
 mod bitstreams;
+mod connect;
 mod faults;
 mod gst_server;
+mod probing;
 mod raw_server;
 mod streams;
 mod trouble;
