@@ -162,6 +162,7 @@ fn the_example_loads_and_its_defaults_can_be_left_out() {
         "  listen: 127.0.0.1:8080\n",
         "  decode_threads: 0\n",
         "  infer_sessions: 0\n",
+        "  infer_threads: 0\n",
         "  max_batch: 16\n",
         "  max_delay: 50ms\n",
         "  evidence_max_bytes: 10GiB\n",

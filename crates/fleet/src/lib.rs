@@ -124,8 +124,10 @@ pub struct Node {
     pub providers: Vec<Provider>,
     /// Where engines that were built for this machine are kept; where absent, in `data_dir`.
     pub engines: Option<PathBuf>,
-    /// Inference sessions, each with one thread.
+    /// Inference sessions of each model; 0: to be measured.
     pub infer_sessions: usize,
+    /// Threads per session; 0: to be measured.
+    pub infer_threads: usize,
     /// Pictures per batch at most.
     pub max_batch: usize,
     /// How long the oldest picture of a batch waits at most.

@@ -158,6 +158,7 @@ fn node(root: &Fields, cx: &Context<'_>) -> Option<Node> {
         engines,
         decode_threads: fields.whole("decode_threads")? as usize,
         infer_sessions: fields.whole("infer_sessions")? as usize,
+        infer_threads: fields.whole("infer_threads")? as usize,
         max_batch: fields.whole("max_batch")? as usize,
         max_delay: fields.duration("max_delay")?,
         onnxruntime: library,

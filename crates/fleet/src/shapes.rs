@@ -125,7 +125,13 @@ pub(crate) static NODE: Shape = Shape {
             "What runs the models (ONNX Runtime's execution providers), in the order in which it is tried.",
         ),
         optional("engines", Kind::Path, "Folder for what TensorRT builds; default: `engines` in `data_dir`."),
-        default("infer_sessions", Kind::Whole(0, 1_024), "0", "Inference sessions, one thread each."),
+        default(
+            "infer_sessions",
+            Kind::Whole(0, 1_024),
+            "0",
+            "Inference sessions per model; 0: measured at the start, as are the threads and the pictures per run.",
+        ),
+        default("infer_threads", Kind::Whole(0, 256), "0", "Threads per session; 0: measured at the start."),
         default("max_batch", Kind::Whole(1, 256), "16", "Pictures per inference at most."),
         default(
             "max_delay",

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use fleet::{ModelCard, Priority};
 use flow::{CameraId, Detections, Flow, Frame, Look, ModelId};
 
+use crate::calibrate::{self, Sizing, Wish};
 use crate::numbers::{Tally, Throttle};
 use crate::queue::{Decision, Queue, Taken};
 use crate::{LookError, Model, ModelError, Numbers, Runtime, Work};
@@ -15,8 +16,10 @@ use crate::{LookError, Model, ModelError, Numbers, Runtime, Work};
 /// How the stage is sized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// Threads. Each owns one session of every model and runs one batch at a time. 0: one per core.
+    /// Owner threads. Each has one session of every model and runs one batch at a time. 0: found out by measuring.
     pub sessions: usize,
+    /// Threads that work on one run. 0: found out by measuring.
+    pub threads: usize,
     /// Pictures per batch at most, for models that take any number. 0 counts as 1.
     pub max_batch: usize,
     /// How long the oldest picture of a batch waits at most for others.
@@ -68,6 +71,7 @@ impl Runner for Model {
 pub struct Detector {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    sizing: Option<Sizing>,
 }
 
 struct Shared {
@@ -105,16 +109,21 @@ impl Detector {
         output: impl Fn(Look) + Send + Sync + 'static,
     ) -> Result<Self, ModelError> {
         let cards: Vec<_> = models.into_iter().map(Arc::new).collect();
-        let sessions = match options.sessions {
-            0 => thread::available_parallelism().map_or(1, usize::from),
-            n => n,
+        let Options { sessions, threads, max_batch, max_delay } = options;
+        let sizing = calibrate::size(runtime, &cards, Wish { sessions, threads, max_batch })?;
+        tracing::info!("inference: {sizing}");
+        let open = |card: &Arc<ModelCard>| {
+            let mut model = Model::open_with(runtime, card.clone(), sizing.threads)?;
+            sizing.run.iter().filter(|(id, _)| *id == card.id).for_each(|(_, run)| model.set_per_run(*run));
+            Ok(Box::new(model) as Box<dyn Runner>)
         };
-        let open =
-            |card: &Arc<ModelCard>| Ok(Box::new(Model::open(runtime, card.clone())?) as Box<dyn Runner>);
         let crew = |_| cards.iter().map(open).collect();
-        let crews = (0..sessions).map(crew).collect::<Result<_, ModelError>>()?;
-        let full = |card: &Arc<ModelCard>| (card.id.clone(), card.batch.unwrap_or(options.max_batch));
-        Self::with_runners(cards.iter().map(full).collect(), crews, options.max_delay, route, output)
+        let crews = (0..sizing.sessions).map(crew).collect::<Result<_, ModelError>>()?;
+        let full = |card: &Arc<ModelCard>| (card.id.clone(), card.batch.unwrap_or(max_batch));
+        let models = cards.iter().map(full).collect();
+        let mut detector = Self::with_runners(models, crews, max_delay, route, output)?;
+        detector.sizing = Some(sizing);
+        Ok(detector)
     }
 
     /// With runners of the caller's making. `models` holds each model's id and how many pictures go into a batch;
@@ -136,7 +145,7 @@ impl Detector {
             wake: Condvar::new(),
         });
         // Made before the threads, so that those already started end if a later one cannot be.
-        let detector = Self { shared: shared.clone(), threads: Mutex::default() };
+        let detector = Self { shared: shared.clone(), threads: Mutex::default(), sizing: None };
         for (i, crew) in crews.into_iter().enumerate() {
             let shared = shared.clone();
             let thread = thread::Builder::new().name(format!("infer-{i}"));
@@ -144,6 +153,11 @@ impl Detector {
             detector.threads().push(handle);
         }
         Ok(detector)
+    }
+
+    /// How it was sized, and what was measured for that; `None` with runners of the caller's making.
+    pub fn sizing(&self) -> Option<&Sizing> {
+        self.sizing.as_ref()
     }
 
     /// Puts a frame into its camera's slot. Never blocks.

@@ -9,7 +9,9 @@
 //! it looks at pictures when told. [`Detector`] is the stage: it collects frames of many cameras into batches and
 //! gives each to one of its threads.
 
+mod accuracy;
 mod agree;
+mod calibrate;
 mod detector;
 mod gate;
 mod geometry;
@@ -17,19 +19,26 @@ mod heads;
 mod model;
 mod numbers;
 mod preprocess;
+mod propose;
+mod provider;
 mod queue;
 mod run;
 mod runtime;
+mod swap;
 #[cfg(test)]
 mod testing;
 mod tiles;
 
+pub use accuracy::{Accuracy, Found, Instances, InstancesImage, Picture, Thing, accuracy};
 pub use agree::Disagreement;
+pub use calibrate::{Sizing, Trial};
 pub use detector::{Detector, Options, Route, Runner};
 pub use gate::{Gate, GateNumbers, Passage};
 pub use geometry::Placement;
 pub use model::{LookError, Model, ModelError, Work};
 pub use numbers::Numbers;
+pub use propose::{Description, Proposal, describe, propose};
 pub use queue::PATIENCE;
 pub use runtime::{Runtime, RuntimeError};
+pub use swap::SwapError;
 pub use tiles::{Tiled, TilesOf};

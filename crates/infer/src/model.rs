@@ -150,18 +150,26 @@ pub struct Model {
     /// The file's hash, as every look carries it.
     weights: Arc<str>,
     work: Work,
+    /// Pictures per run at most, where the file takes any number.
+    per_run: usize,
     /// The input of [`run_alone`](Self::run_alone), empty until then.
     grey: Vec<f32>,
 }
 
 impl Model {
-    /// Reads the card's file, checks it against the card and runs it once on an empty picture.
+    /// Opens the model with one thread, its caller's; see [`open_with`](Self::open_with).
+    pub fn open(runtime: &Runtime, card: Arc<ModelCard>) -> Result<Self, ModelError> {
+        Self::open_with(runtime, card, 1)
+    }
+
+    /// Reads the card's file, checks it against the card and runs it once on an empty picture. A run works on
+    /// `threads` threads, of which the caller's is one.
     ///
     /// What is checked: the file's SHA-256; that it takes pictures as the card says; that its outputs fit the head and
     /// the number of classes, and hold numbers.
-    pub fn open(runtime: &Runtime, card: Arc<ModelCard>) -> Result<Self, ModelError> {
+    pub fn open_with(runtime: &Runtime, card: Arc<ModelCard>, threads: usize) -> Result<Self, ModelError> {
         let content = read(&card)?;
-        let session = start(runtime, &content, card.batch.is_some()).map_err(|e| ModelError::Load {
+        let session = start(runtime, &content, &card, threads).map_err(|e| ModelError::Load {
             file: card.file.clone(),
             bytes: content.len() as u64,
             reason: e.to_string(),
@@ -174,7 +182,8 @@ impl Model {
         let preprocessor = Preprocessor::new(&card);
         let (candidates, work, grey) = (Vec::new(), Work::default(), Vec::new());
         let weights = card.sha256.as_str().into();
-        let mut model = Self { card, runner, preprocessor, candidates, weights, work, grey };
+        let per_run = usize::MAX;
+        let mut model = Self { card, runner, preprocessor, candidates, weights, work, per_run, grey };
         match model.warm_up() {
             Ok(false) => Ok(model),
             Ok(true) => Err(ModelError::NotANumber { file: model.card.file.clone() }),
@@ -199,6 +208,11 @@ impl Model {
         self.runner.run(self.preprocessor.tensor(slots), slots, |ran| ran.holds_nan())
     }
 
+    /// Limits the pictures per run. Where a file takes any number, more at once need not be faster.
+    pub fn set_per_run(&mut self, pictures: usize) {
+        self.per_run = pictures.max(1);
+    }
+
     /// The card.
     pub fn card(&self) -> &ModelCard {
         &self.card
@@ -216,11 +230,11 @@ impl Model {
 
     /// Looks at the pictures and says for each, in their order, what it saw.
     ///
-    /// A model with a fixed batch runs as often as it takes; one without takes them all at once, so the caller
-    /// bounds the number. An error means that none of the pictures was looked at.
+    /// A model with a fixed batch runs as often as it takes; one without takes all at once, or as many as
+    /// [`set_per_run`](Self::set_per_run) said. An error means that none of the pictures was looked at.
     pub fn look(&mut self, frames: &[&Frame]) -> Result<Vec<Detections>, LookError> {
         let mut looks = Vec::with_capacity(frames.len());
-        for batch in frames.chunks(self.card.batch.unwrap_or(frames.len()).max(1)) {
+        for batch in frames.chunks(self.card.batch.unwrap_or(self.per_run).max(1)) {
             self.look_at_batch(batch, &mut looks)?;
         }
         Ok(looks)
@@ -286,17 +300,25 @@ fn read(card: &ModelCard) -> Result<Vec<u8>, ModelError> {
     Ok(content)
 }
 
-/// A session on the CPU with one thread, its caller's. No execution provider is registered, so none can be missing.
-fn start(runtime: &Runtime, content: &[u8], fixed_batch: bool) -> ort::Result<Session> {
+/// A session whose part on the processor has so many threads, the caller's among them. A provider that was asked for and does not work is
+/// an error.
+fn start(
+    runtime: &Runtime,
+    content: &[u8],
+    card: &ModelCard,
+    threads: usize,
+) -> ort::Result<Session> {
     Session::builder(runtime.environment())?
+        .with_execution_providers(runtime.providers().of(card))?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_parallel_execution(false)?
-        .with_intra_threads(1)?
+        .with_intra_threads(threads)?
         .with_inter_threads(1)?
+        // Threads that spin take twice the processor time for less work (README.md).
         .with_intra_op_spinning(false)?
         .with_inter_op_spinning(false)?
         // A memory plan is kept per input shape: worth it only where there is one shape.
-        .with_memory_pattern(fixed_batch)?
+        .with_memory_pattern(card.batch.is_some())?
         .commit_from_memory(content)
 }
 

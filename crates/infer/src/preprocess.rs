@@ -11,23 +11,22 @@
 mod axis;
 mod kernel;
 
-use fleet::{Channels, Filter, Layout, ModelCard, Resize};
+use fleet::{Channels, Filter, ModelCard, Resize};
 use flow::HostPicture;
 
 use crate::Placement;
-use kernel::{Colours, Into, Kernel, Target};
+use kernel::{Colours, Kernel, Target};
 
-/// Fills the input tensor, f32, of one model. All buffers are kept from picture to picture.
+/// Fills the input tensor, NCHW f32, of one model. All buffers are kept from picture to picture.
 #[derive(Debug)]
 pub(crate) struct Preprocessor {
     width: u32,
     height: u32,
     resize: Resize,
     filter: Filter,
-    layout: Layout,
-    /// Position of red, green and blue among the tensor's colours.
+    /// Position of red, green and blue among the tensor's planes.
     order: [usize; 3],
-    /// Per colour of the tensor: what a sample is multiplied by, and what is added then.
+    /// Per plane of the tensor: what a sample is multiplied by, and what is added then.
     scale: [f32; 3],
     offset: [f32; 3],
     kernel: Kernel,
@@ -49,7 +48,6 @@ impl Preprocessor {
             height: card.height,
             resize: card.resize,
             filter: card.filter,
-            layout: card.layout,
             order,
             scale,
             offset,
@@ -90,18 +88,12 @@ impl Preprocessor {
         let colours =
             Colours::new(picture.matrix, picture.full_range, order.map(|at| [scale[at], offset[at]]));
         let plane = *width as usize * *height as usize;
-        let values = &mut tensor[slot * 3 * plane..][..3 * plane];
-        let into = match self.layout {
-            Layout::Nhwc => Into::Pixels(values, *order),
-            Layout::Nchw => {
-                let (first, rest) = values.split_at_mut(plane);
-                let (second, third) = rest.split_at_mut(plane);
-                // Green is in the middle, whether red or blue comes first.
-                Into::Planes(if order[0] == 0 { [first, second, third] } else { [third, second, first] })
-            }
-        };
+        let (first, rest) = tensor[slot * 3 * plane..][..3 * plane].split_at_mut(plane);
+        let (second, third) = rest.split_at_mut(plane);
+        // Green is in the middle, whether red or blue comes first.
+        let planes = if order[0] == 0 { [first, second, third] } else { [third, second, first] };
         let (left, top) = (place.left as usize, place.top as usize);
-        let mut target = Target { colours: into, width: *width as usize, left, top };
+        let mut target = Target { planes, width: *width as usize, left, top };
         kernel.fill(picture, (place.width, place.height), self.filter, &colours, &mut target);
         place
     }
@@ -115,21 +107,16 @@ impl Preprocessor {
         let (width, height) = (self.width as usize, self.height as usize);
         let (left, right) = (place.left as usize, (place.left + place.width) as usize);
         let inside = place.top as usize..(place.top + place.height) as usize;
-        let fill = [0, 1, 2].map(|i| pad * self.scale[i] + self.offset[i]);
         let values = self.values();
-        let slot = &mut self.tensor[slot * values..][..values];
-        let around = |y: usize| if inside.contains(&y) { [0..left, right..width] } else { [0..width, 0..0] };
-        match self.layout {
-            Layout::Nchw => {
-                for (plane, value) in slot.chunks_exact_mut(width * height).zip(fill) {
-                    for (y, row) in plane.chunks_exact_mut(width).enumerate() {
-                        around(y).into_iter().for_each(|part| row[part].fill(value));
-                    }
-                }
-            }
-            Layout::Nhwc => {
-                for (y, row) in slot.as_chunks_mut::<3>().0.chunks_exact_mut(width).enumerate() {
-                    around(y).into_iter().for_each(|part| row[part].fill(fill));
+        let planes = self.tensor[slot * values..][..values].chunks_exact_mut(width * height);
+        for (i, plane) in planes.enumerate() {
+            let value = pad * self.scale[i] + self.offset[i];
+            for (y, row) in plane.chunks_exact_mut(width).enumerate() {
+                if inside.contains(&y) {
+                    row[..left].fill(value);
+                    row[right..].fill(value);
+                } else {
+                    row.fill(value);
                 }
             }
         }

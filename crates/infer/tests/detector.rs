@@ -62,7 +62,7 @@ fn detector(gate: &Arc<Gate>, models: Vec<ModelCard>, options: Options) -> Detec
 }
 
 fn options(sessions: usize, max_batch: usize, max_delay_ms: u64) -> Options {
-    Options { sessions, max_batch, max_delay: Duration::from_millis(max_delay_ms) }
+    Options { sessions, threads: 1, max_batch, max_delay: Duration::from_millis(max_delay_ms) }
 }
 
 /// Waits until the account shows that nothing is inside.

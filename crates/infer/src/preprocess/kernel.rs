@@ -17,22 +17,14 @@ const LANES: usize = 4;
 
 /// Where in the tensor a picture is written to.
 pub(super) struct Target<'t> {
-    /// All values of one picture.
-    pub colours: Into<'t>,
-    /// Pixels per row.
+    /// Red, green and blue, each whole.
+    pub planes: [&'t mut [f32]; 3],
+    /// Values per row.
     pub width: usize,
     /// Where the picture's first row and column lie.
     pub left: usize,
     /// See `left`.
     pub top: usize,
-}
-
-/// How colours lie in the tensor.
-pub(super) enum Into<'t> {
-    /// Red, green and blue, each a plane.
-    Planes([&'t mut [f32]; 3]),
-    /// The colours of a pixel side by side: red, green and blue are at these places.
-    Pixels(&'t mut [f32], [usize; 3]),
 }
 
 /// Buffers and positions, kept from picture to picture.
@@ -66,8 +58,6 @@ struct Rows {
     /// Mixed along the row as well, in 256ths: four rows of luma; two of Cb and Cr; two more.
     luma: Vec<u64>,
     chroma: [Vec<u64>; 2],
-    /// Red, green and blue of a row, where they do not go to planes.
-    colours: [Vec<f32>; 3],
 }
 
 /// A plane to take samples from.
@@ -171,18 +161,8 @@ impl Kernel {
             for lane in 0..LANES.min(height - top) {
                 let (luma, chroma) = ((&*rows.luma, 16 * lane), (&*rows.chroma[lane / 2], 32 * (lane % 2)));
                 let start = (target.top + top + lane) * target.width + target.left;
-                match &mut target.colours {
-                    Into::Planes(planes) => {
-                        let out = planes.each_mut().map(|plane| &mut plane[start..][..luma.0.len()]);
-                        colours.row(luma, chroma, out);
-                    }
-                    Into::Pixels(pixels, order) => {
-                        let apart = rows.colours.each_mut().map(|row| sized(row, luma.0.len()));
-                        colours.row(luma, chroma, apart);
-                        let pixels = pixels[3 * start..].as_chunks_mut::<3>().0;
-                        interleave(&rows.colours, *order, pixels);
-                    }
-                }
+                let out = target.planes.each_mut().map(|plane| &mut plane[start..][..luma.0.len()]);
+                colours.row(luma, chroma, out);
             }
         }
     }
@@ -256,16 +236,6 @@ fn along<const TAPS: usize>(packed: &[u64], taps: &[Tap], out: &mut [u64]) {
         let sources = &packed[tap.first as usize..][..TAPS];
         let mixed = sources.iter().zip(tap.weights).map(|(source, weight)| source * u64::from(weight));
         *out = mixed.sum();
-    }
-}
-
-/// Colours of a row, each to its place in the pixels.
-#[inline(always)]
-fn interleave(colours: &[Vec<f32>; 3], order: [usize; 3], pixels: &mut [[f32; 3]]) {
-    for (colour, at) in colours.iter().zip(order) {
-        for (pixel, value) in pixels.iter_mut().zip(colour) {
-            pixel[at] = *value;
-        }
     }
 }
 

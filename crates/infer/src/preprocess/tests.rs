@@ -218,25 +218,6 @@ fn samples_are_those_that_opencv_takes() {
 }
 
 #[test]
-fn both_layouts_hold_the_same_picture() {
-    let picture = textured((77, 41), 2, |plane, x, y| (x * 3 + y * 5 + plane as u32 * 40) as u8);
-    for channels in [Channels::Rgb, Channels::Bgr] {
-        let mut card = card(64, 32, Resize::LetterboxCentre { pad: 114 }, channels);
-        card.range = Range { mean: [10.0, 20.0, 30.0], deviation: [2.0, 3.0, 4.0] };
-        let mut planes = Preprocessor::new(&card);
-        card.layout = fleet::Layout::Nhwc;
-        let mut pixels = Preprocessor::new(&card);
-        planes.put(1, &picture);
-        pixels.put(1, &picture);
-        let (planes, pixels) = (&planes.tensor(2)[3 * 64 * 32..], &pixels.tensor(2)[3 * 64 * 32..]);
-        for at in 0..64 * 32 {
-            let wanted = [0, 1, 2].map(|colour| planes[colour * 64 * 32 + at]);
-            assert_eq!(pixels[3 * at..][..3], wanted, "pixel {at}");
-        }
-    }
-}
-
-#[test]
 fn every_way_of_compiling_gives_the_same() {
     // Sizes around the four rows that are made at a time, and cells of every kind.
     let mut random = fastrand::Rng::with_seed(9);
