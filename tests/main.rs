@@ -12,6 +12,8 @@ mod bench;
 mod cameras;
 mod delivery;
 mod demo;
+mod probe;
 mod real_video;
+mod status;
 mod street_model;
 mod util;

@@ -3,9 +3,11 @@
 pub mod check;
 pub mod demo;
 pub mod desk;
+pub mod probe;
 pub mod replay;
 pub mod run;
 pub mod sim;
+pub mod status;
 
 use std::time::Duration;
 

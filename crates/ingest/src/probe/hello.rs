@@ -1,5 +1,8 @@
-//! What a server says of itself before anything is asked of it: OPTIONS, and DESCRIBE without a password. The session
-//! that follows is another connection, so whatever goes wrong here is no finding.
+//! What a server says of itself before anything is asked of it. The session that follows is another connection, so
+//! whatever goes wrong here is no finding.
+//!
+//! OPTIONS costs a camera nothing. DESCRIBE without a password shows how one is to be proved, but a camera that asks for
+//! none begins to encode then, and some cannot do that for two at once: it is asked only of those that have a password.
 
 use std::time::Duration;
 
@@ -24,25 +27,26 @@ pub struct Hello {
     pub auth: Vec<String>,
     /// Where it sends its callers instead.
     pub redirect: Option<String>,
-    /// The status of DESCRIBE.
+    /// The status of DESCRIBE without a password, where it was asked.
     pub status: Option<u16>,
     /// Until the connection stood, in milliseconds.
     pub connect_ms: f64,
 }
 
-/// Asks. `None`: nobody answers in RTSP within `limit`.
-pub(super) async fn hello(camera: &Camera, limit: Duration) -> Option<Hello> {
-    tokio::time::timeout(limit, ask(&Target::of(camera))).await.ok()?
+/// Asks. `password`: the camera asks for one. `None`: nobody answers in RTSP within `limit`.
+pub(super) async fn hello(camera: &Camera, password: bool, limit: Duration) -> Option<Hello> {
+    tokio::time::timeout(limit, ask(&Target::of(camera), password)).await.ok()?
 }
 
-async fn ask(target: &Target) -> Option<Hello> {
+async fn ask(target: &Target, password: bool) -> Option<Hello> {
     let begun = std::time::Instant::now();
     let mut stream = TcpStream::connect((target.host.as_str(), target.port)).await.ok()?;
     let mut hello = Hello { connect_ms: begun.elapsed().as_secs_f64() * 1e3, ..Hello::default() };
     // Some cameras answer one request per connection where the first was not what they expected: what is known by then
     // is kept.
     let mut answered = false;
-    for (number, method) in [(1, "OPTIONS"), (2, "DESCRIBE")] {
+    let methods = if password { &["OPTIONS", "DESCRIBE"][..] } else { &["OPTIONS"] };
+    for (number, method) in (1..).zip(methods) {
         let request = format!(
             "{method} {} RTSP/1.0\r\nCSeq: {number}\r\nUser-Agent: huiyan\r\nAccept: application/sdp\r\n\r\n",
             target.url
@@ -84,7 +88,11 @@ impl Hello {
         self.redirect = first("location").or(self.redirect.take());
         if method == "DESCRIBE" {
             self.status = Some(status);
-            self.auth = answer.headers("www-authenticate").take(MAX_LIST).map(scheme).collect();
+        }
+        // Some want a password for OPTIONS already.
+        let auth: Vec<String> = answer.headers("www-authenticate").take(MAX_LIST).map(scheme).collect();
+        if !auth.is_empty() {
+            self.auth = auth;
         }
     }
 }

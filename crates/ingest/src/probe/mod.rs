@@ -3,11 +3,11 @@
 //! A probe goes the way that a session goes ([`source`](crate::source)), so that what it finds is what the worker will
 //! meet; it differs in that it takes every picture and passes none on.
 
-mod describe;
+pub(crate) mod describe;
 mod hello;
 mod odd;
 mod seen;
-mod units;
+pub(crate) mod units;
 mod watch;
 
 use std::panic::AssertUnwindSafe;
@@ -199,7 +199,7 @@ impl Prober {
         loop {
             let mut turn = self.turn(seat).await?;
             if server.is_none() {
-                *server = or_cancelled(&self.cancel, hello::hello(camera, self.policy.describe)).await?;
+                *server = self.hello(camera, camera.credentials.is_some()).await?;
             }
             // As in a streamer: whatever a camera makes a library do costs this camera alone.
             let once = AssertUnwindSafe(self.once(camera, &route, &mut turn)).catch_unwind().await;
@@ -209,12 +209,19 @@ impl Prober {
                 Err(End::Failed(error)) => error,
                 other => return Ok(other?),
             };
+            if error.is_auth() && camera.credentials.is_none() {
+                *server = self.hello(camera, true).await?;
+            }
             turn.failed(outcome(&error, &reason(camera, &error)));
             if !route.failed(&error) {
                 return Err(Nothing::Failed(error));
             }
             tracing::debug!(camera = %camera.id, via = route.via().name(), "{}", reason(camera, &error));
         }
+    }
+
+    async fn hello(&self, camera: &Camera, password: bool) -> Result<Option<Hello>, End> {
+        or_cancelled(&self.cancel, hello::hello(camera, password, self.policy.describe)).await
     }
 
     async fn once(&self, camera: &Camera, route: &Route, turn: &mut Turn<'_>) -> Result<Seen, End> {
