@@ -18,6 +18,21 @@ pub enum DecodeError {
         /// Debian's name of the package that holds it.
         package: &'static str,
     },
+    /// Hardware that the configuration asks for.
+    #[error(
+        "node.decoder asks for {asked}, but its GStreamer element `{element}` is not there: the hardware, its driver or \
+         {package} is missing (there are: {})", .there.join(", ")
+    )]
+    NoHardware {
+        /// What was asked for.
+        asked: &'static str,
+        /// Name of the element.
+        element: &'static str,
+        /// Debian's name of the package that holds it.
+        package: &'static str,
+        /// What could be asked for here.
+        there: Vec<&'static str>,
+    },
     /// The operating system refuses a thread.
     #[error("cannot start decoder thread {index}: {source}")]
     Thread {
@@ -63,7 +78,7 @@ pub enum Fault {
     Failed(String),
     /// Another camera's stream would have to be forgotten.
     #[error(
-        "all {0} decoders for full streams of this worker are in use: raise `max_chained` or look at fewer cameras in full"
+        "all {0} decoders for full streams of this worker are in use, so only its key pictures are decoded: raise `max_chained` or look at fewer cameras in full"
     )]
     NoDecoder(usize),
 }

@@ -6,11 +6,13 @@
 //!
 //! A frame is looked at if it is the camera's first, or the first of a session or a size; if the last look is
 //! `refresh` old; if somebody asked ([`Gate::ask`]); if one is still on its way; and if something has changed, in
-//! or near a zone, since the last look. After a change, one more frame is looked at, so that what is new was seen twice.
+//! or near a zone, since the last look. Where a look shows other things than the one before, one more frame is looked at,
+//! so that what is new was seen twice.
 //!
 //! Where all rules of a camera are about things that stay for a time that is long against the time between two
-//! frames, what only passes is let pass: a change counts when it stays (the next frame shows the same), when
-//! its place is restless for three frames, or when it is where a thing was seen that a rule counts.
+//! frames, what only passes is let pass. A change counts at once where a thing was seen that a rule counts; elsewhere it
+//! counts when it has come to stay (the following frames show the same, for a thirtieth of that time and at most three of
+//! them), or when its place does not come to rest for two frames more.
 
 mod compare;
 mod watch;
@@ -94,13 +96,15 @@ impl Settings {
             })
             .collect();
         // A digest of the name: the same in every process.
-        let digest = camera.id.as_str().bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31) ^ u32::from(byte));
+        let digest =
+            camera.id.as_str().bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31) ^ u32::from(byte));
         let early = SPREAD * (digest.wrapping_mul(0x9e37_79b9) >> 8) as f32 / (1 << 24) as f32;
         Some(Self {
             refresh: gate.refresh.mul_f32(1.0 - early),
             sensitivity: gate.sensitivity,
             shortest: dwells.as_ref().and_then(|dwells| dwells.iter().map(|dwell| dwell.at_least).min()),
-            classes: dwells.map(|dwells| dwells.iter().flat_map(|dwell| dwell.classes.iter().cloned()).collect()),
+            classes: dwells
+                .map(|dwells| dwells.iter().flat_map(|dwell| dwell.classes.iter().cloned()).collect()),
             zones: camera.zones.iter().filter(|z| !z.rules.is_empty()).map(|z| z.polygon.clone()).collect(),
             ignore: camera.ignore.to_vec(),
         })

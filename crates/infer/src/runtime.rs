@@ -6,6 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use ort::environment::Environment;
 
+use crate::provider::Providers;
+
 /// The environment variable that names the library.
 const VARIABLE: &str = "HUIYAN_ONNXRUNTIME";
 
@@ -15,11 +17,12 @@ const IN_TARGET: &str = "onnxruntime/libonnxruntime.so";
 /// ONNX Runtime allows one environment per process and `ort` never a second one, so the first is kept for good.
 static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
 
-/// ONNX Runtime, loaded. Cheap to clone; all clones are the same environment.
+/// ONNX Runtime, loaded, and what runs the models. Cheap to clone; all clones are the same environment.
 #[derive(Debug, Clone)]
 pub struct Runtime {
     environment: Environment,
     library: PathBuf,
+    providers: Providers,
 }
 
 /// Why ONNX Runtime is not there.
@@ -51,6 +54,19 @@ pub enum RuntimeError {
         path: PathBuf,
         /// The loader's words.
         reason: String,
+    },
+    /// The library was built without a provider that the configuration asks for.
+    #[error(
+        "node.providers asks for {asked}, which {library} was built without (it has {}); install a build of ONNX Runtime \
+         that has it and name its library in node.onnxruntime", .installed.join(", ")
+    )]
+    Provider {
+        /// The provider asked for.
+        asked: &'static str,
+        /// Those that the library has.
+        installed: Vec<&'static str>,
+        /// The library.
+        library: PathBuf,
     },
     /// A process can load it once.
     #[error("ONNX Runtime is already loaded from {loaded}; this process cannot load {asked} as well")]
@@ -91,12 +107,20 @@ impl Runtime {
             builder.with_name("huiyan").with_telemetry(false).build().map_err(|e| failed(e.to_string()))?;
         // Its log goes through `tracing`; below a warning it speaks of every node of the graph.
         environment.set_log_level(ort::logging::LogLevel::Warning);
-        Ok(Self { environment, library })
+        Ok(Self { environment, library, providers: Providers::default() })
     }
 
     /// The library in use.
     pub fn library(&self) -> &Path {
         &self.library
+    }
+
+    pub(crate) fn providers(&self) -> &Providers {
+        &self.providers
+    }
+
+    pub(crate) fn set_providers(&mut self, providers: Providers) {
+        self.providers = providers;
     }
 
     pub(crate) fn environment(&self) -> &Environment {

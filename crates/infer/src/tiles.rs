@@ -64,7 +64,11 @@ fn cut((width, height): (u32, u32), tiles: &Tiles, input: (u32, u32)) -> Vec<Reg
             height: if last.1 { height - top } else { high },
         }
     };
-    rows.iter().flat_map(|top| columns.iter().map(move |left| (*left, *top))).map(region).take(MAX_TILES).collect()
+    rows.iter()
+        .flat_map(|top| columns.iter().map(move |left| (*left, *top)))
+        .map(region)
+        .take(MAX_TILES)
+        .collect()
 }
 
 /// A view of a part of the picture, as a frame of its own.
@@ -139,12 +143,8 @@ impl Piece {
     /// Both as one.
     fn join(&mut self, other: &Self) {
         let (a, b) = (&self.detection.bbox, &other.detection.bbox);
-        let union = NormBox::clamped(
-            a.x0().min(b.x0()),
-            a.y0().min(b.y0()),
-            a.x1().max(b.x1()),
-            a.y1().max(b.y1()),
-        );
+        let union =
+            NormBox::clamped(a.x0().min(b.x0()), a.y0().min(b.y0()), a.x1().max(b.x1()), a.y1().max(b.y1()));
         // The side that reaches further decides whether it still ends at a seam.
         let further = [b.x0() < a.x0(), b.y0() < a.y0(), b.x1() > a.x1(), b.y1() > a.y1()];
         for (side, further) in further.into_iter().enumerate() {

@@ -302,8 +302,8 @@ mod tests {
         };
         let reference = rain(1);
         // Two drops may fall side by side.
-        let found = (2..12).map(|seed| changed(&reference, &rain(seed)).unwrap().len()).sum::<usize>();
-        assert!(found <= 2, "{found} windows of 10 pictures");
+        let found = (2..12).filter(|seed| !changed(&reference, &rain(*seed)).unwrap().is_empty()).count();
+        assert!(found <= 3, "{found} of 10 pictures");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use flow::{Basis, 
-    ClassName, Detection, Detections, FrameId, Luma, NormBox, NormPoint, Polygon, SessionId, Timestamp,
+use flow::{
+    Basis, ClassName, Detection, Detections, FrameId, Luma, NormBox, NormPoint, Polygon, SessionId, Timestamp,
 };
 
 use super::compare::{Compared, Grid, Scratch, compare};
@@ -12,16 +12,20 @@ use super::{Settings, Why};
 
 /// A window is changed if what is left there is more than this many times the noise.
 const THRESHOLD: f32 = 3.0;
-/// Further pictures that are looked at after one that was not as expected: what is new has been seen twice then.
+/// Further pictures that are looked at after one that showed other things than before: what is new is seen twice.
 const SETTLE: u8 = 1;
-/// A place that has differed for this many pictures in a row is looked at, settled or not.
-const RESTLESS: u8 = 3;
 /// Things that only pass may be passed over where the shortest time of a rule is this many pictures or more.
-const PICTURES_PER_DWELL: u32 = 8;
+const LEAST_PICTURES: f32 = 8.0;
+/// What is new must show the same for one picture more per so many pictures of the shortest time: a thirtieth of it ...
+const PICTURES_PER_PATIENCE: f32 = 30.0;
+/// ... but no longer than this.
+const MOST_PATIENCE: f32 = 3.0;
+/// A place that does not come to rest is looked at after so many pictures more.
+const RESTLESS: u8 = 2;
 /// Places outside the zones, but so near, count: share of the picture's width.
 const MARGIN: f32 = 0.03;
 /// A detection whose place has this share of changed windows is not what is there now.
-const GONE_SHARE: f32 = 0.25;
+const GONE_SHARE: f32 = 0.4;
 /// A detection that is found again overlaps the earlier one by at least this IoU.
 const AGAIN_IOU: f32 = 0.5;
 
@@ -47,8 +51,10 @@ pub(super) struct Watch {
     /// When the picture before was captured, and how far apart pictures are.
     before: Option<Timestamp>,
     interval: Option<Duration>,
-    /// Per window: for how many pictures in a row it has differed from the reference.
-    restless: Vec<u8>,
+    /// Per window: for how many pictures in a row it has differed from the reference, and for how many of these it has
+    /// shown the same.
+    differs: Vec<u8>,
+    settled: Vec<u8>,
     /// Pictures that are still to be looked at.
     settle: u8,
     /// Somebody asked for a look.
@@ -75,7 +81,8 @@ impl Watch {
             previous: None,
             before: None,
             interval: None,
-            restless: Vec::new(),
+            differs: Vec::new(),
+            settled: Vec::new(),
             settle: 0,
             asked: false,
             sent: None,
@@ -169,7 +176,8 @@ impl Watch {
         let reference = self.reference.as_ref().ok_or(Why::First)?;
         if self.mask.is_none() {
             self.mask = Grid::of(luma).map(|grid| Mask::new(grid, &self.settings));
-            self.restless.clear();
+            self.differs.clear();
+            self.settled.clear();
         }
         // Pictures without a window are too small to tell.
         let mask = self.mask.as_ref().ok_or(Why::Another)?;
@@ -179,46 +187,39 @@ impl Watch {
         if compare(pair, mask.grid, threshold, buffers, changed) == Compared::Another {
             return Err(Why::Another);
         }
-        self.restless.resize(mask.grid.len(), 0);
-        for (count, changed) in self.restless.iter_mut().zip(&*changed) {
-            *count = if *changed { count.saturating_add(1) } else { 0 };
-        }
+        self.differs.resize(mask.grid.len(), 0);
+        self.settled.resize(mask.grid.len(), 0);
+        count(&mut self.differs, |window| changed[window]);
         let gone = |detection: &&Detection| mask.share(changed, &detection.bbox) >= GONE_SHARE;
         if reference.seen.list.iter().filter(gone).any(|d| self.settings.counts(d)) {
             return Err(Why::Gone);
         }
-        let differs = |window: &usize| changed[*window] && mask.watched[*window];
-        if (0..mask.grid.len()).any(|window| differs(&window)) {
-            self.judge_change(&mask.grid, differs, (luma, threshold), buffers, moved)?;
+        let stand: Vec<_> = reference.seen.list.iter().filter(|d| !gone(d)).cloned().collect();
+        if !changed.iter().zip(&mask.watched).any(|(changed, watched)| *changed && *watched) {
+            self.settled.fill(0);
+            return Ok(stand);
         }
-        Ok(reference.seen.list.iter().filter(|d| !gone(d)).cloned().collect())
+        // Something is different where it matters. May it be something that only passes?
+        let patience = self.patience().ok_or(Why::Changed)?;
+        let previous =
+            self.previous.as_ref().filter(|p| p.columns() == luma.columns() && p.rows() == luma.rows());
+        let pair = (previous.ok_or(Why::Changed)?, luma);
+        if compare(pair, mask.grid, threshold, buffers, moved) == Compared::Another {
+            return Err(Why::Another);
+        }
+        count(&mut self.settled, |window| changed[window] && !moved[window]);
+        let counts = self.differs.iter().zip(&self.settled).zip(&mask.watched);
+        let stays = |((differs, settled), watched): ((&u8, &u8), &bool)| {
+            *watched && (*settled >= patience || *differs > patience + RESTLESS)
+        };
+        if counts.into_iter().any(stays) { Err(Why::Stays) } else { Ok(stand) }
     }
 
-    /// Something is different where it matters.
-    fn judge_change(
-        &self,
-        grid: &Grid,
-        differs: impl Fn(&usize) -> bool,
-        (luma, threshold): (&Luma, f32),
-        buffers: &mut Scratch,
-        moved: &mut Vec<bool>,
-    ) -> Result<(), Why> {
-        let may_pass = match (self.settings.shortest, self.interval) {
-            (Some(shortest), Some(interval)) => shortest >= interval * PICTURES_PER_DWELL,
-            _ => false,
-        };
-        let Some(previous) = self.previous.as_ref().filter(|_| may_pass) else { return Err(Why::Changed) };
-        if (previous.columns(), previous.rows()) != (luma.columns(), luma.rows())
-            || compare((previous, luma), *grid, threshold, buffers, moved) == Compared::Another
-        {
-            return Err(Why::Changed);
-        }
-        // What differs from the reference but not from the picture before has come to stay.
-        let stays = |window: usize| !moved[window] && self.restless[window] >= 2;
-        if (0..grid.len()).any(|w| differs(&w) && (stays(w) || self.restless[w] >= RESTLESS)) {
-            return Err(Why::Stays);
-        }
-        Ok(())
+    /// For how many pictures something new must show the same before it counts; `None`: at once.
+    fn patience(&self) -> Option<u8> {
+        let pictures = self.settings.shortest?.as_secs_f32() / self.interval?.as_secs_f32().max(1e-3);
+        (pictures >= LEAST_PICTURES)
+            .then(|| (pictures / PICTURES_PER_PATIENCE).clamp(1.0, MOST_PATIENCE) as u8)
     }
 
     /// Takes the detections of a picture that was looked at.
@@ -232,13 +233,10 @@ impl Watch {
         if before.as_ref().is_none_or(|before| size(&before.luma) != size(luma)) {
             self.mask = None;
         }
-        self.restless.fill(0);
+        self.differs.fill(0);
+        self.settled.fill(0);
         let as_before = before.is_some_and(|before| self.same(&before.seen.list, &seen.list));
-        self.settle = match self.why {
-            Why::Settling => 0,
-            Why::Refresh | Why::Asked if as_before => 0,
-            _ => SETTLE,
-        };
+        self.settle = if self.why == Why::Settling || as_before { 0 } else { SETTLE };
     }
 
     /// Whether two lists hold the same things, of those that count.
@@ -248,6 +246,13 @@ impl Watch {
             of.iter().filter(|d| self.settings.counts(d)).all(|d| others.iter().any(|o| again(d, o)))
         };
         within(a, b) && within(b, a)
+    }
+}
+
+/// Counts in how many pictures in a row it was so, window by window.
+fn count(counts: &mut [u8], so: impl Fn(usize) -> bool) {
+    for (window, count) in counts.iter_mut().enumerate() {
+        *count = if so(window) { count.saturating_add(1) } else { 0 };
     }
 }
 
