@@ -156,7 +156,8 @@ fn extract(value: &DynValue) -> Result<Output<'_>, LookError> {
     Ok(Output { shape, values: Values::F32(values) })
 }
 
-fn tensor(outlet: &ort::value::Outlet) -> Tensor {
+/// An input or output as the file describes it.
+pub(crate) fn tensor(outlet: &ort::value::Outlet) -> Tensor {
     let kind = outlet.dtype();
     Tensor {
         name: outlet.name().to_owned(),

@@ -79,6 +79,40 @@ pub fn yolox_nano() -> Option<ModelCard> {
     Some(card("yolox-nano", file, 416, &names, Some(1)))
 }
 
+/// The detectors of the shared material, with the resize filters and thresholds of their authors' evaluation.
+pub fn detectors() -> Option<Vec<ModelCard>> {
+    let names = std::fs::read_to_string(shared("models/coco80.txt")?).unwrap();
+    let names: Vec<_> = names.lines().collect();
+    let model = |name: &str, file: &str, side| {
+        let file = shared("models").map(|dir| dir.join(file))?;
+        let card = card(name, file, side, &names, Some(1));
+        Some(ModelCard { filter: Filter::Linear, ..card })
+    };
+    let yolox = model("yolox-nano", "yolox_nano_416.onnx", 416)?;
+    let picodet = model("picodet-s", "picodet_s_416_coco_cleaned.onnx", 416)?;
+    let fastest = model("fastestdet", "FastestDet.onnx", 352)?;
+    Some(vec![
+        ModelCard { thresholds: Thresholds { score: 0.01, nms_iou: 0.65 }, ..yolox },
+        ModelCard {
+            channels: Channels::Rgb,
+            range: Range { mean: [123.675, 116.28, 103.53], deviation: [58.395, 57.12, 57.375] },
+            resize: Resize::Stretch,
+            head: Head::Picodet,
+            output: fleet::Output::of(Head::Picodet),
+            thresholds: Thresholds { score: 0.025, nms_iou: 0.6 },
+            ..picodet
+        },
+        ModelCard {
+            range: Range { mean: [0.0; 3], deviation: [255.0; 3] },
+            resize: Resize::Stretch,
+            head: Head::Fastestdet,
+            output: fleet::Output::of(Head::Fastestdet),
+            thresholds: Thresholds { score: 0.001, nms_iou: 0.45 },
+            ..fastest
+        },
+    ])
+}
+
 /// A picture of the size whose pixels `rgb` gives, as full-range BT.601 4:2:0 like a JPEG file.
 pub fn picture(width: u32, height: u32, rgb: impl Fn(u32, u32) -> [u8; 3]) -> HostPicture {
     let ycc = |x: u32, y: u32| {
