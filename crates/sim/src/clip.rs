@@ -1,12 +1,15 @@
 //! An encoded picture sequence in memory.
 
 mod open;
+mod pattern;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use flow::Codec;
+
+pub use pattern::{Pattern, PatternError};
 
 /// One coded picture of a clip.
 #[derive(Debug, Clone)]

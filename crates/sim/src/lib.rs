@@ -9,5 +9,5 @@ mod plan;
 pub mod rtsp;
 pub mod street;
 
-pub use clip::{Clip, ClipError, ClipUnit};
+pub use clip::{Clip, ClipError, ClipUnit, Pattern, PatternError};
 pub use plan::{Begin, Plan, SimCamera, fleet_yaml};

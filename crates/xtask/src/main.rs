@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_macros)]
 
 mod apt;
+mod fuzz;
 mod requirement;
 mod runtime;
 mod setup;
@@ -53,6 +54,8 @@ enum Job {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Feeds the parsers of `ingest` with bytes that a fuzzer makes up; finds are under target/fuzz/artifacts.
+    Fuzz(fuzz::Args),
 }
 
 /// What was asked for cannot be done as asked: exit code 2.
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
 fn run(job: Job) -> Result<ExitCode> {
     let system = Local::look(&workspace_root())?;
     match job {
+        Job::Fuzz(args) => fuzz::run(&workspace_root(), &args).map(|()| ExitCode::SUCCESS),
         Job::Setup { check: true } => Ok(setup::check(&system)),
         Job::Setup { check: false } => setup::install(&system).map(|()| ExitCode::SUCCESS),
         Job::Demo { args } => {

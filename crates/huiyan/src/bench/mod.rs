@@ -5,6 +5,7 @@
 //! child process, so that only the client's time counts.
 
 mod alternatives;
+mod arrivals;
 mod cameras;
 mod client;
 mod connect;

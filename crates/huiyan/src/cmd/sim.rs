@@ -1,5 +1,7 @@
 //! `huiyan sim`: simulated cameras over RTSP, and pictures for training.
 
+mod control;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,9 +10,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use flow::Codec;
 use indicatif::{ProgressBar, ProgressStyle};
-use sim::rtsp::Server;
+use sim::rtsp::{RandomFaults, Server};
 use sim::street::{self, Film, Timeline};
-use sim::{Begin, Clip, Plan};
+use sim::{Begin, Clip, Pattern, Plan};
 
 use super::{duration, interrupted_or_over, runtime};
 use crate::UserError;
@@ -39,9 +41,25 @@ struct ServeArgs {
     /// several times [default: all four]
     #[arg(long)]
     street: Vec<String>,
+    /// A test pattern of so many Mbit/s, 704x576 at 25 pictures per second, instead of a street
+    #[arg(long)]
+    pattern: Option<f64>,
     /// How many cameras, over these in turn
     #[arg(long, default_value_t = 8)]
     cameras: usize,
+    /// Spread the cameras over so many addresses, 127.0.0.1 and those after it, as if over recorders; listen on 0.0.0.0
+    #[arg(long, default_value_t = 1)]
+    hosts: u16,
+    /// Let connections fail at random: refused, hung, cut, silent, garbage, loss; the seed says which
+    #[arg(long)]
+    random_faults: Option<u64>,
+    /// With --random-faults: how long a stream goes well, on average
+    #[arg(long, value_parser = duration, default_value = "2min")]
+    mean_uptime: Duration,
+    /// Obey lines on standard input (stats, cut [ADDRESS], down SECONDS [ADDRESS], reset-peaks) and answer each with a
+    /// line of JSON; stop when the input ends
+    #[arg(long)]
+    control: bool,
     /// Where to listen
     #[arg(long, default_value = "127.0.0.1:8554")]
     listen: SocketAddr,
@@ -91,9 +109,19 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    if args.hosts > 1 && !args.listen.ip().is_unspecified() {
+        let listen = args.listen;
+        return Err(
+            UserError(format!("--hosts {} needs --listen 0.0.0.0:PORT, not {listen}", args.hosts)).into()
+        );
+    }
+    crate::descriptors::raise_for(args.cameras)?;
     let mut clips = Vec::new();
     for path in &args.video {
         clips.push(Arc::new(Clip::open(path)?));
+    }
+    if let Some(mbit) = args.pattern {
+        clips.push(Arc::new(Clip::pattern(&Pattern { mbit, ..Pattern::default() })?));
     }
     let all = street::SHIPPED.map(|(name, _)| name.to_owned());
     let names: &[String] = if args.street.is_empty() && clips.is_empty() { &all } else { &args.street };
@@ -111,17 +139,24 @@ fn serve(args: ServeArgs) -> anyhow::Result<()> {
         let server =
             Server::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
         let begin = if args.from_start { Begin::FirstPicture } else { Begin::Staggered };
-        let cameras = Plan { begin, ..Plan::new(args.cameras) }.mount(&server, &clips)?;
+        let random = args.random_faults.map(|seed| RandomFaults { seed, mean_uptime: args.mean_uptime });
+        let plan = Plan { begin, random, hosts: args.hosts, ..Plan::new(args.cameras) };
+        let cameras = plan.mount(&server, &clips)?;
         if let Some(path) = &args.fleet {
             std::fs::write(path, sim::fleet_yaml(&cameras)).with_context(|| path.display().to_string())?;
         }
-        for camera in cameras.iter().take(8) {
+        // Whoever gives orders reads one line, then answers.
+        let shown = if args.control { 1 } else { 8 };
+        for camera in cameras.iter().take(shown) {
             println!("{}", camera.url);
         }
-        if cameras.len() > 8 {
+        if cameras.len() > shown && !args.control {
             println!("... {} in all", cameras.len());
         }
-        interrupted_or_over(args.limit).await;
+        tokio::select! {
+            () = interrupted_or_over(args.limit) => {}
+            obeyed = control::obey(&server), if args.control => obeyed?,
+        }
         server.shutdown().await;
         Ok(())
     })
