@@ -6,9 +6,10 @@
 //! something that came and stayed. Both are of down-scaled luma ([`flow::Luma`]), which averages noise away.
 //!
 //! What only changes the light is not an object: the long picture follows slow light by one gain for the whole picture;
-//! a connected patch whose texture is that of the background, brighter or darker, is a shadow or a lamp; and when much
-//! of the picture changes at once (a lamp, the switch to infrared, a moved camera) nothing is said until the picture
-//! has settled, which then is the new background.
+//! a connected patch whose texture is that of the background, brighter or darker, is a shadow or a lamp; many patches
+//! that come at once are the sun behind a cloud, since things come one by one; and when much of the picture changes at
+//! once (a lamp, the switch to infrared, a moved camera) nothing is said until the picture has settled, which then is
+//! the new background.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -38,6 +39,10 @@ const ABSORB: Duration = Duration::from_secs(24 * 3_600);
 const WARM_UP_LOOKS: u32 = 8;
 /// A patch of fewer cells is noise.
 const MIN_CELLS: usize = 6;
+/// So many patches that are new in one look are light.
+const MANY: usize = 5;
+/// A patch is new for this long, in seconds: the short picture takes that to follow.
+const NEW: f32 = 30.0;
 /// Correlation of a patch with the background under it from which it is the same surface in other light.
 const SAME_SURFACE: f32 = 0.7;
 /// Standard deviation of a surface, in grey levels, below which it has no texture to compare.
@@ -139,9 +144,28 @@ impl Background {
             return;
         }
         let gain = self.gain();
-        let differs = self.differing(gain);
-        self.covered = self.patches(&differs, gain, luma.rows().max(1));
-        self.take_long(gain, seconds, detections);
+        let hidden = self.hidden(detections);
+        let patches = self.patches(&self.differing(gain));
+        let new = |patch: &&Vec<usize>| {
+            let stayed = patch.iter().map(|&at| self.stayed[at]).sum::<f32>() / patch.len() as f32;
+            let known = patch.iter().filter(|at| hidden[**at]).count();
+            stayed <= NEW.max(seconds * 1.5) && known * 2 < patch.len()
+        };
+        let light: Vec<usize> = match patches.iter().filter(new).count() {
+            count if count >= MANY => patches.iter().filter(new).flatten().copied().collect(),
+            _ => Vec::new(),
+        };
+        self.covered.fill(false);
+        for patch in &patches {
+            if !self.is_light(patch, gain) {
+                patch.iter().for_each(|&at| self.covered[at] = true);
+            }
+        }
+        for at in light {
+            self.long[at] = self.short[at] / gain;
+            self.covered[at] = false;
+        }
+        self.take_long(gain, seconds, &hidden);
     }
 
     /// How much of each zone is covered. `None`: not known now.
@@ -257,17 +281,15 @@ impl Background {
         self.short.iter().zip(&self.long).map(differs).collect()
     }
 
-    /// Keeps the connected patches that are things, not light.
-    fn patches(&self, differs: &[bool], gain: f32, rows: usize) -> Vec<bool> {
-        let mut kept = vec![false; differs.len()];
+    /// The connected patches among the cells that differ.
+    fn patches(&self, differs: &[bool]) -> Vec<Vec<usize>> {
+        let mut patches = Vec::new();
         let mut seen = vec![false; differs.len()];
-        let mut patch = Vec::new();
         for start in 0..differs.len() {
             if !differs[start] || seen[start] {
                 continue;
             }
-            patch.clear();
-            patch.push(start);
+            let mut patch = vec![start];
             seen[start] = true;
             let mut next = 0;
             while next < patch.len() {
@@ -289,15 +311,15 @@ impl Background {
                 if row > 0 {
                     visit(at - self.columns);
                 }
-                if row + 1 < rows {
+                if row + 1 < self.rows {
                     visit(at + self.columns);
                 }
             }
-            if patch.len() >= MIN_CELLS && !self.is_light(&patch, gain) {
-                patch.iter().for_each(|&at| kept[at] = true);
+            if patch.len() >= MIN_CELLS {
+                patches.push(patch);
             }
         }
-        kept
+        patches
     }
 
     /// Whether a patch shows the background's own surface in other light.
@@ -344,20 +366,14 @@ impl Background {
     }
 
     /// Moves the long picture on where nothing covers it.
-    fn take_long(&mut self, gain: f32, seconds: f32, detections: &[Detection]) {
+    fn take_long(&mut self, gain: f32, seconds: f32, hidden: &[bool]) {
         // While it warms up, the first looks make the background.
         self.learned |= self.looks >= WARM_UP_LOOKS;
         let learning = !self.learned;
         let rate = 1.0 - (-seconds / LONG).exp();
-        let mut hidden = vec![false; self.long.len()];
-        for [x0, y0, x1, y1] in detections.iter().map(|detection| self.cells_of(&detection.bbox)) {
-            for row in y0..y1 {
-                hidden[row * self.columns + x0..row * self.columns + x1].fill(true);
-            }
-        }
         let absorb = ABSORB.as_secs_f32();
         let (hidden_rate, learn_rate) = (0.0, if learning { 1.0 } else { rate });
-        let cells = self.long.iter_mut().zip(&self.short).zip(&mut self.stayed).zip(&hidden);
+        let cells = self.long.iter_mut().zip(&self.short).zip(&mut self.stayed).zip(hidden);
         for (((long, short), stayed), hidden) in cells {
             let expected = *long * gain;
             let differs = (short - expected).abs() > DIFFERENT.max(expected * DIFFERENT_SHARE);
@@ -374,6 +390,17 @@ impl Background {
             *stayed = if absorbed { 0.0 } else { *stayed };
             *long += (short - *long) * rate;
         }
+    }
+
+    /// The cells in which the model sees a thing.
+    fn hidden(&self, detections: &[Detection]) -> Vec<bool> {
+        let mut hidden = vec![false; self.long.len()];
+        for [x0, y0, x1, y1] in detections.iter().map(|detection| self.cells_of(&detection.bbox)) {
+            for row in y0..y1 {
+                hidden[row * self.columns + x0..row * self.columns + x1].fill(true);
+            }
+        }
+        hidden
     }
 
     fn cells_of(&self, place: &NormBox) -> [usize; 4] {

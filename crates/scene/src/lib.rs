@@ -12,11 +12,13 @@
 //! the picture has not changed: it carries on what was seen, and every event is of a picture that the model saw.
 
 mod background;
+mod condition;
 mod motion;
 mod rules;
 mod scene;
 mod story;
 mod tracker;
 
+pub use condition::Condition;
 pub use scene::{Saved, Scene};
 pub use tracker::{Need, Presence, Track, Tracker};

@@ -7,6 +7,7 @@ use fleet::{Camera, Rule};
 use flow::{Basis, CameraId, Detection, Detections, Event, Luma, Polygon, Timestamp};
 
 use crate::background::Background;
+use crate::condition::{Condition, Watchman};
 use crate::rules::{Covered, State, View, Watch, foot};
 use crate::tracker::{Memory, Need, Tracker};
 
@@ -20,6 +21,8 @@ pub struct Scene {
     ignore: Arc<[Polygon]>,
     /// Only where a rule asks what covers a zone.
     background: Option<Background>,
+    watchman: Watchman,
+    condition: Condition,
 }
 
 /// What looks change, and a look that must not count does not.
@@ -37,6 +40,7 @@ pub struct Saved {
     /// By zone and situation.
     watches: BTreeMap<String, State>,
     background: Option<Background>,
+    watchman: Watchman,
 }
 
 impl Scene {
@@ -65,6 +69,8 @@ impl Scene {
             wants_look: false,
             ignore: camera.ignore.clone(),
             background: covers.then(Background::default),
+            watchman: Watchman::default(),
+            condition: Condition::Good,
         }
     }
 
@@ -72,11 +78,21 @@ impl Scene {
     /// `luma` is that look's picture, for rules that ask what covers a zone; without it they say nothing.
     /// Looks that are not later than the one before are ignored.
     ///
+    /// While the camera does not show what its zones were drawn on ([`condition`](Self::condition)), looks say nothing:
+    /// nothing begins and nothing ends, as if nobody looked.
+    ///
     /// An unchanged look ([`Basis::Unchanged`]) carries on what was seen, but makes no event: whatever begins, goes on or
     /// ends was seen by the model in the very picture that is its evidence. Where an unchanged look would have made one,
     /// it is not taken, and [`wants_look`](Self::wants_look) says that the model should look.
     pub fn look(&mut self, look: &Detections, luma: Option<&Luma>) -> Vec<Event> {
         debug_assert_eq!(look.frame.camera, self.camera, "a look of another camera");
+        if let Some(luma) = luma {
+            self.condition = self.watchman.look(luma, look.captured);
+            if self.condition != Condition::Good {
+                self.wants_look = false;
+                return Vec::new();
+            }
+        }
         let ignored = |d: &&Detection| self.ignore.iter().any(|part| part.contains(foot(&d.bbox)));
         let detections: Vec<_> = look.list.iter().filter(|d| !ignored(d)).cloned().collect();
         let covered = self.covered(luma, &detections, look.captured);
@@ -96,6 +112,12 @@ impl Scene {
     /// Whether the model should look at the next picture, even if that shows nothing new: something is due.
     pub fn wants_look(&self) -> bool {
         self.wants_look
+    }
+
+    /// How the camera's own picture is; anything but [`Condition::Good`] suspends all zones. Known only where looks come
+    /// with their picture.
+    pub fn condition(&self) -> Condition {
+        self.condition
     }
 
     /// What something stationary covers of each zone.
@@ -126,6 +148,7 @@ impl Scene {
             tracker: self.mind.tracker.memory().clone(),
             watches,
             background: self.background.clone(),
+            watchman: self.watchman.clone(),
         }
     }
 
@@ -142,6 +165,7 @@ impl Scene {
                 _ => {}
             }
         }
+        self.watchman = saved.watchman;
         if self.background.is_some() {
             self.background = saved.background.or_else(|| self.background.take());
         }
