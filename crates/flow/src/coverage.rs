@@ -11,19 +11,34 @@ pub struct Coverage {
     /// Up to here all time is in `spent`.
     until: Instant,
     state: usize,
+    /// The present state's time counts from here.
+    entered: Instant,
     spent: [Duration; CameraState::NAMES.len()],
 }
 
 impl Coverage {
     /// Begins in a state.
     pub fn new(state: &CameraState, now: Instant) -> Self {
-        Self { began: now, until: now, state: state.index(), spent: Default::default() }
+        Self { began: now, until: now, state: state.index(), entered: now, spent: Default::default() }
     }
 
     /// From now on in this state.
     pub fn enter(&mut self, state: &CameraState, now: Instant) {
         self.settle(now);
-        self.state = state.index();
+        if self.state != state.index() {
+            (self.state, self.entered) = (state.index(), now);
+        }
+    }
+
+    /// In this state since `since`, as is known only now: what of that went to the present state is taken back. Time in
+    /// states before the present one stays where it is.
+    pub fn enter_since(&mut self, state: &CameraState, since: Instant, now: Instant) {
+        self.settle(now);
+        let since = since.clamp(self.entered.min(now), now);
+        let taken_back = now.saturating_duration_since(since).min(self.spent[self.state]);
+        self.spent[self.state] -= taken_back;
+        self.spent[state.index()] += taken_back;
+        (self.state, self.entered) = (state.index(), since);
     }
 
     /// The time so far.
@@ -95,6 +110,22 @@ mod tests {
         let parts: Vec<_> = minutes.by_state().map(|(name, spent)| (name, spent.as_secs())).collect();
         assert_eq!(parts, [("connecting", 3), ("streaming", 58), ("losing", 39)]);
         assert_eq!(minutes.watched(), Duration::from_secs(97));
+        // A stream that had gone silent was noticed late.
+        let mut coverage = Coverage::new(&CameraState::Connecting, start);
+        coverage.enter(&CameraState::Streaming, at(10));
+        coverage.enter(&CameraState::Streaming, at(40));
+        coverage.enter_since(&CameraState::NoData, at(30), at(50));
+        let parts = |coverage: &Coverage, now| {
+            coverage.at(now).by_state().map(|(name, spent)| (name, spent.as_secs())).collect::<Vec<_>>()
+        };
+        assert_eq!(parts(&coverage, at(60)), [("connecting", 10), ("streaming", 20), ("no_data", 30)]);
+        // Not before the present state began, and not in the future.
+        coverage.enter_since(&CameraState::Refused, at(5), at(70));
+        assert_eq!(parts(&coverage, at(70)), [("connecting", 10), ("streaming", 20), ("refused", 40)]);
+        coverage.enter_since(&CameraState::Streaming, at(90), at(80));
+        assert_eq!(parts(&coverage, at(80))[2], ("refused", 50));
+        assert_eq!(coverage.at(at(80)).total(), Duration::from_secs(80));
+
         let mut both = minutes;
         both.add(&minutes);
         assert_eq!((both.total().as_secs(), both.of("losing").as_secs()), (200, 78));

@@ -79,6 +79,16 @@ impl Entry {
         health
     }
 
+    /// A stream that is over was not watched since its last picture, though that is known only now.
+    fn ended(&mut self, health: &Health, now: Instant) {
+        let silent =
+            health.last_picture.and_then(|last| Timestamp::now().duration_since(last).try_into().ok());
+        let since = silent.and_then(|silent: Duration| now.checked_sub(silent));
+        if let Some(since) = since.filter(|_| self.health.state.has_pictures()) {
+            self.coverage.enter_since(&health.state, since, now);
+        }
+    }
+
     /// Brings the account up to date.
     fn settle(&mut self, now: Instant) -> Known {
         let health = self.merged();
@@ -126,6 +136,7 @@ impl Board {
         self.with(&health.camera.clone(), now, |entry| {
             // A new session shows its pictures anew; until then the old judgement would be a guess.
             if !health.state.has_pictures() {
+                entry.ended(&health, now);
                 entry.pictures = PictureHealth::new(self.limits);
                 entry.nothing = None;
             }
@@ -236,7 +247,10 @@ mod tests {
         // Rates that come in between do not change it; a session that breaks off does.
         let between = board.session(streaming(&camera), at(101));
         assert!(between.is_none_or(|known| known.health.state == CameraState::Dark));
-        let broken = Health::new(camera.clone(), CameraState::NoData, "gone", Timestamp::UNIX_EPOCH);
+        let broken = Health {
+            last_picture: Some(Timestamp::now() - Duration::from_secs(4)),
+            ..Health::new(camera.clone(), CameraState::NoData, "gone", Timestamp::UNIX_EPOCH)
+        };
         assert_eq!(board.session(broken, at(110)).unwrap().health.state, CameraState::NoData);
         board.session(streaming(&camera), at(120));
         assert_eq!(board.all(at(120))[0].health.state, CameraState::Streaming);
@@ -245,7 +259,8 @@ mod tests {
         assert_eq!(minutes.total(), Duration::from_secs(130));
         assert_eq!(minutes.by_state().map(|(_, spent)| spent).sum::<Duration>(), minutes.total());
         assert_eq!(minutes.of("connecting"), Duration::from_secs(1));
-        assert_eq!(minutes.of("no_data"), Duration::from_secs(10));
-        assert!((48..=51).contains(&minutes.of("dark").as_secs()), "{minutes:?}");
+        // The last picture came four seconds before that was noticed.
+        assert!((13..=14).contains(&minutes.of("no_data").as_secs()), "{minutes:?}");
+        assert!((44..=46).contains(&minutes.of("dark").as_secs()), "{minutes:?}");
     }
 }

@@ -62,6 +62,9 @@ impl Streamer {
             let Err(error) = ended else { return };
             let reason = reason(&self.camera, &error);
             let host_waits = turn.failed(outcome(&error, &reason));
+            if streaming_since.is_some() {
+                route.works();
+            }
             if route.failed(&error) {
                 tracing::info!(camera = %self.camera.id, via = route.via().name(), "{reason}");
                 continue;

@@ -59,14 +59,9 @@ pub fn run(args: &Args) -> anyhow::Result<Vec<Figure>> {
         random_faults: Some((args.seed, Duration::from_secs(args.uptime.max(1)))),
     })?;
     let length = Duration::from_secs_f64(args.minutes * 60.0);
-    let open = cpu::descriptors()?;
     let threads = cpu::threads()?;
-    let runtime = runtime()?;
-    let soaked = runtime.block_on(soak(&simulator, length))?;
-    // What the runtime itself has open goes with it.
-    drop(runtime);
-    let leaked = cpu::descriptors()? as f64 - open as f64;
-    Ok(figures(&soaked, threads, leaked))
+    let soaked = runtime()?.block_on(soak(&simulator, length))?;
+    Ok(figures(&soaked, threads))
 }
 
 struct Soaked {
@@ -79,6 +74,8 @@ struct Soaked {
     memory: Vec<(f64, f64)>,
     threads: usize,
     most_open: usize,
+    /// More than before.
+    left_open: i64,
     cut_off: usize,
     inside: i64,
     reports: u64,
@@ -88,6 +85,7 @@ struct Soaked {
 
 async fn soak(simulator: &Cameras, length: Duration) -> anyhow::Result<Soaked> {
     let cameras = simulator.as_fleet()?;
+    let open = cpu::descriptors()?;
     let start = Instant::now();
     let board = Arc::new(Board::new(cameras.iter().map(|c| c.id.clone()), Limits::default(), start));
     let (told, reports) = (board.clone(), Arc::new(flow::Counter::default()));
@@ -124,6 +122,15 @@ async fn soak(simulator: &Cameras, length: Duration) -> anyhow::Result<Soaked> {
     let known = board.all(end);
     let pictures = ingest.camera_counters().map(|(camera, flow)| (camera.clone(), flow.received)).collect();
     let (flow, cut_off) = ingest.shutdown().await;
+    // Sockets are closed by tasks that end a moment later.
+    let mut left_open = 0;
+    for _ in 0..40 {
+        left_open = cpu::descriptors()? as i64 - open as i64;
+        if left_open <= 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     Ok(Soaked {
         known,
         pictures,
@@ -131,6 +138,7 @@ async fn soak(simulator: &Cameras, length: Duration) -> anyhow::Result<Soaked> {
         memory,
         threads,
         most_open,
+        left_open,
         cut_off,
         inside: flow.inside(),
         reports: reports.get(),
@@ -138,7 +146,7 @@ async fn soak(simulator: &Cameras, length: Duration) -> anyhow::Result<Soaked> {
     })
 }
 
-fn figures(soaked: &Soaked, threads_before: usize, leaked: f64) -> Vec<Figure> {
+fn figures(soaked: &Soaked, threads_before: usize) -> Vec<Figure> {
     let cameras = soaked.known.len();
     let warm = soaked.wall.as_secs_f64() * WARM_UP;
     let settled: Vec<_> = soaked.memory.iter().copied().filter(|(at, _)| *at >= warm).collect();
@@ -155,7 +163,7 @@ fn figures(soaked: &Soaked, threads_before: usize, leaked: f64) -> Vec<Figure> {
     let mut figures = vec![
         Figure::plain("soak.rss_kib_per_hour", slope, "KiB / hour"),
         Figure::plain("soak.rss_kib", memory, "KiB"),
-        Figure::plain("soak.descriptors_leaked", leaked, "descriptors"),
+        Figure::plain("soak.descriptors_leaked", soaked.left_open as f64, "descriptors"),
         Figure::plain("soak.descriptors_peak", soaked.most_open as f64, "descriptors"),
         Figure::plain("soak.threads", soaked.threads.saturating_sub(threads_before) as f64, "threads"),
         Figure::plain("soak.cut_off_at_stop", soaked.cut_off as f64, "sessions"),

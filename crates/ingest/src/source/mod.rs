@@ -137,7 +137,13 @@ pub(crate) async fn open(context: &Context<'_>, via: Via) -> Result<(Video, Sour
 pub(crate) struct Route {
     ways: &'static [Via],
     at: usize,
+    /// Failures in a row that may make another way the better one, since the present way brought pictures; `None`: it
+    /// never did.
+    doubts: Option<u32>,
 }
+
+/// A camera that was understood before may garble one answer; it does not speak otherwise for that.
+const DOUBTS: u32 = 3;
 
 impl Route {
     pub(crate) fn new(transport: Transport) -> Self {
@@ -145,11 +151,16 @@ impl Route {
             Transport::Tcp => &[Via::Lean, Via::Retina],
             Transport::Udp => &[Via::Retina],
         };
-        Self { ways, at: 0 }
+        Self { ways, at: 0, doubts: None }
     }
 
     pub(crate) fn via(&self) -> Via {
         self.ways[self.at]
+    }
+
+    /// The present way brought pictures.
+    pub(crate) fn works(&mut self) {
+        self.doubts = Some(0);
     }
 
     /// A session ended. `true`: the next one goes another way, so it may start at once.
@@ -157,6 +168,13 @@ impl Route {
         if !error.may_work_another_way() {
             return false;
         }
+        if let Some(doubts) = &mut self.doubts
+            && *doubts + 1 < DOUBTS
+        {
+            *doubts += 1;
+            return false;
+        }
+        self.doubts = None;
         self.at = (self.at + 1) % self.ways.len();
         self.at > 0
     }
@@ -191,4 +209,24 @@ pub(crate) fn choose_video<'a>(
         }
         SessionError::NoVideo { offers: offers.chars().take(200).collect() }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_that_worked_is_left_after_three_doubts_in_a_row_and_one_that_never_did_at_once() {
+        let strange = || SessionError::NoVideo { offers: "nothing".into() };
+        let mut route = Route::new(Transport::Tcp);
+        assert!(route.failed(&strange()));
+        assert_eq!(route.via(), Via::Retina);
+        route.works();
+        assert!(!route.failed(&strange()) && !route.failed(&SessionError::Closed) && !route.failed(&strange()));
+        route.works();
+        assert!(!route.failed(&strange()) && !route.failed(&strange()));
+        assert_eq!(route.via(), Via::Retina, "it worked in between");
+        route.failed(&strange());
+        assert_ne!(route.via(), Via::Retina);
+    }
 }
