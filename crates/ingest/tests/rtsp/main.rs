@@ -7,6 +7,8 @@ mod bitstreams;
 mod connect;
 mod faults;
 mod gst_server;
+mod lean;
+mod lean_trouble;
 mod probing;
 mod raw_server;
 mod streams;

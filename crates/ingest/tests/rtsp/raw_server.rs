@@ -29,6 +29,8 @@ pub struct Request {
     pub method: String,
     pub path: String,
     pub cseq: String,
+    /// The whole request.
+    pub head: String,
 }
 
 impl RawServer {
@@ -36,7 +38,15 @@ impl RawServer {
     pub async fn start<F: Future<Output = ()> + Send + 'static>(
         serve: impl Fn(Client) -> F + Send + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0", serve).await
+    }
+
+    /// The same at another address.
+    pub async fn start_at<F: Future<Output = ()> + Send + 'static>(
+        address: &str,
+        serve: impl Fn(Client) -> F + Send + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&asked);
@@ -90,19 +100,30 @@ impl Drop for RawServer {
 }
 
 impl Client {
-    /// The next request, without a body; `None` when the connection ends.
-    pub async fn request(&mut self) -> Option<Request> {
+    /// Until there is something to read, or the connection ends.
+    pub async fn readable(&self) {
+        // `readable` alone may remember what has been read.
+        _ = self.stream.peek(&mut [0]).await;
+    }
+
+    /// The next message, without a body; `None` when the connection ends.
+    pub async fn head(&mut self) -> Option<String> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(self.stream.read_u8().await.ok()?);
         }
-        let head = String::from_utf8(head).ok()?;
+        String::from_utf8(head).ok()
+    }
+
+    /// The next request, without a body; `None` when the connection ends.
+    pub async fn request(&mut self) -> Option<Request> {
+        let head = self.head().await?;
         let mut words = head.split_whitespace();
         let method = words.next()?.to_owned();
         let path = words.next()?.rsplit('/').next()?.to_owned();
         let cseq = head.lines().find_map(|l| l.strip_prefix("CSeq: "))?.trim().to_owned();
         self.asked.lock().unwrap().push(method.clone());
-        Some(Request { method, path, cseq })
+        Some(Request { method, path, cseq, head })
     }
 
     pub async fn answer(&mut self, request: &Request, status: &str, headers: &str, body: &str) {
@@ -118,13 +139,18 @@ impl Client {
 
     /// An RTP packet on interleaved channel 0 (RFC 2326 section 10.12).
     pub async fn rtp(&mut self, sequence: u16, ticks: u32, mark: bool, payload: &[u8]) -> bool {
-        let mut packet = vec![b'$', 0];
+        let packet = self.packet(0, sequence, ticks, mark, payload);
+        self.send(&packet).await
+    }
+
+    pub fn packet(&self, channel: u8, sequence: u16, ticks: u32, mark: bool, payload: &[u8]) -> Vec<u8> {
+        let mut packet = vec![b'$', channel];
         packet.extend_from_slice(&u16::try_from(payload.len() + 12).unwrap().to_be_bytes());
         packet.extend_from_slice(&[0x80, 96 | u8::from(mark) << 7]);
         packet.extend_from_slice(&sequence.to_be_bytes());
         packet.extend_from_slice(&ticks.to_be_bytes());
         packet.extend_from_slice(&7u32.to_be_bytes());
         packet.extend_from_slice(payload);
-        self.send(&packet).await
+        packet
     }
 }
