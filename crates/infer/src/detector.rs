@@ -5,13 +5,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use fleet::{ModelCard, Priority};
+use fleet::{ModelCard, Priority, Tiles};
 use flow::{CameraId, Detections, Flow, Frame, Look, ModelId};
 
 use crate::calibrate::{self, Sizing, Wish};
 use crate::numbers::{Tally, Throttle};
 use crate::queue::{Decision, Queue, Taken};
-use crate::{LookError, Model, ModelError, Numbers, Runtime, Work};
+use crate::swap::Versions;
+use crate::{LookError, Model, ModelError, Numbers, Runtime, SwapError, TilesOf, Work};
 
 /// How the stage is sized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,18 +27,20 @@ pub struct Options {
     pub max_delay: Duration,
 }
 
-/// Which model looks at a camera, and how much it matters that it does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Which model looks at a camera, and how.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Route {
     /// The model.
     pub model: ModelId,
     /// Who is left out first when more comes than can be looked at.
     pub priority: Priority,
+    /// How its pictures are cut; `None`: not at all.
+    pub tiles: Option<Arc<Tiles>>,
 }
 
 impl From<ModelId> for Route {
     fn from(model: ModelId) -> Self {
-        Self { model, priority: Priority::default() }
+        Self { model, priority: Priority::default(), tiles: None }
     }
 }
 
@@ -71,7 +74,7 @@ impl Runner for Model {
 pub struct Detector {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    sizing: Option<Sizing>,
+    versions: Option<Versions>,
 }
 
 struct Shared {
@@ -112,17 +115,18 @@ impl Detector {
         let Options { sessions, threads, max_batch, max_delay } = options;
         let sizing = calibrate::size(runtime, &cards, Wish { sessions, threads, max_batch })?;
         tracing::info!("inference: {sizing}");
-        let open = |card: &Arc<ModelCard>| {
-            let mut model = Model::open_with(runtime, card.clone(), sizing.threads)?;
-            sizing.run.iter().filter(|(id, _)| *id == card.id).for_each(|(_, run)| model.set_per_run(*run));
-            Ok(Box::new(model) as Box<dyn Runner>)
+        let route: Arc<dyn Fn(&CameraId) -> Route + Send + Sync> = Arc::new(move |camera| route(camera).into());
+        let tiles: TilesOf = {
+            let route = route.clone();
+            Arc::new(move |camera| route(camera).tiles)
         };
-        let crew = |_| cards.iter().map(open).collect();
-        let crews = (0..sizing.sessions).map(crew).collect::<Result<_, ModelError>>()?;
+        let mut versions = Versions::new(runtime.clone(), sizing, max_batch, tiles);
+        let crews = versions.crews(&cards)?;
         let full = |card: &Arc<ModelCard>| (card.id.clone(), card.batch.unwrap_or(max_batch));
         let models = cards.iter().map(full).collect();
-        let mut detector = Self::with_runners(models, crews, max_delay, route, output)?;
-        detector.sizing = Some(sizing);
+        let mut detector =
+            Self::with_runners(models, crews, max_delay, move |camera| route(camera), output)?;
+        detector.versions = Some(versions);
         Ok(detector)
     }
 
@@ -145,7 +149,7 @@ impl Detector {
             wake: Condvar::new(),
         });
         // Made before the threads, so that those already started end if a later one cannot be.
-        let detector = Self { shared: shared.clone(), threads: Mutex::default(), sizing: None };
+        let detector = Self { shared: shared.clone(), threads: Mutex::default(), versions: None };
         for (i, crew) in crews.into_iter().enumerate() {
             let shared = shared.clone();
             let thread = thread::Builder::new().name(format!("infer-{i}"));
@@ -157,7 +161,21 @@ impl Detector {
 
     /// How it was sized, and what was measured for that; `None` with runners of the caller's making.
     pub fn sizing(&self) -> Option<&Sizing> {
-        self.sizing.as_ref()
+        self.versions.as_ref().map(|versions| &versions.sizing)
+    }
+
+    /// Lets a new version of a model take over: no look is lost, and the old one looks until the new one is ready. Takes as
+    /// long as opening the model for every thread; the looks say from when on it was the new one (`weights`). Pictures
+    /// per batch stay what they were at the start; a version that takes fewer at once makes several runs of a batch.
+    ///
+    /// # Errors
+    /// Where no camera uses a model of this id, or where the card and the file disagree, or the first run fails: then the
+    /// old version goes on.
+    pub fn swap(&self, card: ModelCard) -> Result<(), SwapError> {
+        match &self.versions {
+            Some(versions) => versions.swap(card),
+            None => Err(SwapError::NotInUse { model: card.id, in_use: Vec::new() }),
+        }
     }
 
     /// Puts a frame into its camera's slot. Never blocks.

@@ -6,10 +6,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use fleet::ModelCard;
 use flow::{Detections, Frame, ModelId};
 
+use crate::calibrate::Sizing;
 use crate::detector::Runner;
-use crate::{LookError, ModelError, Work};
+use crate::tiles::{Tiled, TilesOf};
+use crate::{LookError, Model, ModelError, Runtime, Work};
 
 /// Why a new version did not take over. The old one goes on.
 #[derive(Debug, thiserror::Error)]
@@ -27,13 +30,67 @@ pub enum SwapError {
     Model(#[from] ModelError),
 }
 
+/// Opens the models of a stage, at the start and again for each new version, always in the same way.
+pub(crate) struct Versions {
+    pub runtime: Runtime,
+    pub sizing: Sizing,
+    /// Pictures that a model is given at once at most.
+    pub max_batch: usize,
+    pub tiles_of: TilesOf,
+    /// Per model, one for each thread.
+    seats: Vec<(ModelId, Vec<Seat>)>,
+}
+
+impl Versions {
+    pub fn new(runtime: Runtime, sizing: Sizing, max_batch: usize, tiles_of: TilesOf) -> Self {
+        Self { runtime, sizing, max_batch, tiles_of, seats: Vec::new() }
+    }
+
+    /// Opens every model for every thread: for each thread, one runner of each model.
+    pub fn crews(&mut self, cards: &[Arc<ModelCard>]) -> Result<Vec<Vec<Box<dyn Runner>>>, ModelError> {
+        let mut crews = Vec::with_capacity(self.sizing.sessions);
+        let mut seats: Vec<_> = cards.iter().map(|card| (card.id.clone(), Vec::new())).collect();
+        for _ in 0..self.sizing.sessions {
+            let mut crew: Vec<Box<dyn Runner>> = Vec::with_capacity(cards.len());
+            for (card, (_, seats)) in cards.iter().zip(&mut seats) {
+                let seat = Seat::default();
+                crew.push(Box::new(Changing { current: self.open(card)?, seat: seat.clone() }));
+                seats.push(seat);
+            }
+            crews.push(crew);
+        }
+        self.seats = seats;
+        Ok(crews)
+    }
+
+    /// Opens a new version for every thread and, once all are there, leaves them where the threads find them.
+    pub fn swap(&self, card: ModelCard) -> Result<(), SwapError> {
+        let Some((_, seats)) = self.seats.iter().find(|(model, _)| *model == card.id) else {
+            let in_use = self.seats.iter().map(|(model, _)| model.clone()).collect();
+            return Err(SwapError::NotInUse { model: card.id, in_use });
+        };
+        let card = Arc::new(card);
+        let opened: Vec<_> = seats.iter().map(|_| self.open(&card)).collect::<Result<_, _>>()?;
+        seats.iter().zip(opened).for_each(|(seat, runner)| seat.put(runner));
+        Ok(())
+    }
+
+    fn open(&self, card: &Arc<ModelCard>) -> Result<Box<dyn Runner>, ModelError> {
+        let mut model = Model::open_with(&self.runtime, card.clone(), self.sizing.threads)?;
+        let run = self.sizing.run.iter().filter(|(id, _)| *id == card.id);
+        run.for_each(|(_, run)| model.set_per_run(*run));
+        let (input, nms_iou) = ((card.width, card.height), card.thresholds.nms_iou);
+        Ok(Box::new(Tiled::new(model, input, nms_iou, self.max_batch, self.tiles_of.clone())))
+    }
+}
+
 /// Where a thread finds the runner that is to take over from the one that it has.
 #[derive(Clone, Default)]
-pub(crate) struct Seat(Arc<Mutex<Option<Box<dyn Runner>>>>);
+struct Seat(Arc<Mutex<Option<Box<dyn Runner>>>>);
 
 impl Seat {
     /// Leaves a runner for the thread. One that was left before and not yet taken is replaced.
-    pub fn put(&self, runner: Box<dyn Runner>) {
+    fn put(&self, runner: Box<dyn Runner>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(runner);
     }
 
@@ -43,15 +100,9 @@ impl Seat {
 }
 
 /// A thread's runner of one model, whichever version that is.
-pub(crate) struct Changing {
+struct Changing {
     current: Box<dyn Runner>,
     seat: Seat,
-}
-
-impl Changing {
-    pub fn new(current: Box<dyn Runner>, seat: Seat) -> Self {
-        Self { current, seat }
-    }
 }
 
 impl Runner for Changing {
