@@ -10,8 +10,10 @@ use bytes::Bytes;
 use flow::{Codec, HostPicture};
 
 use crate::Fault;
+use crate::backend::Backend;
 use crate::decoder::{Decoder, Mode};
 use crate::nal;
+use crate::renumber::Renumber;
 
 /// Decoders per worker at most. Cameras come in few sizes: 704×576, 720p, 1080p, 4 and 8 megapixels.
 pub(crate) const MAX_DECODERS: usize = 6;
@@ -31,17 +33,28 @@ struct Slot {
 pub(crate) struct Alone {
     /// The most recently used one is last.
     slots: Vec<Slot>,
+    backend: Backend,
     /// Size by hash of the sequence parameter set, learned from the pictures.
     known: HashMap<u64, Size>,
 }
 
 impl Alone {
+    /// With decoders of this family.
+    pub(crate) fn new(backend: Backend) -> Self {
+        Self { backend, ..Self::default() }
+    }
+
     /// Decodes one picture by itself. After a failure its decoder is gone, and the next picture gets a new one.
     pub(crate) fn decode(&mut self, codec: Codec, data: Bytes) -> Result<HostPicture, Fault> {
         let sps = nal::check_alone(codec, &data).map_err(Fault::NotAlone)?;
         let size = self.known.get(&sps).copied();
         let mut slot = self.take(codec, size)?;
         let bytes = data.len();
+        let data = if nal::is_counted_from_zero(codec, &data) {
+            data
+        } else {
+            Renumber::new(true).access_unit(&data)
+        };
         let (number, step) = slot.decoder.decode(data)?;
         let own = step.pictures.into_iter().find(|(of, _)| *of == number).map(|(_, picture)| picture);
         if let Some(Ok(picture)) = &own {
@@ -68,7 +81,8 @@ impl Alone {
                 None => drop(self.slots.remove(0)),
             }
         }
-        let decoder = Decoder::new(codec, Mode::Alone).map_err(|e| Fault::Failed(e.to_string()))?;
+        let decoder =
+            Decoder::new(self.backend, codec, Mode::Alone).map_err(|e| Fault::Failed(e.to_string()))?;
         Ok(Slot { codec, size: None, decoder })
     }
 

@@ -13,6 +13,8 @@ pub(crate) enum Reason {
     NoKey,
     /// Decoded as a reference only.
     NotWanted,
+    /// Not whole yet: the stream was entered at a recovery point.
+    Recovering,
     /// All chained decoders are in use.
     NoDecoder,
     /// The decoder failed or did not answer.
@@ -21,11 +23,12 @@ pub(crate) enum Reason {
     Shutdown,
 }
 
-const REASONS: [(Reason, &str); 7] = [
+const REASONS: [(Reason, &str); 8] = [
     (Reason::Overflow, "overflow"),
     (Reason::Corrupt, "corrupt"),
     (Reason::NoKey, "no_key"),
     (Reason::NotWanted, "not_wanted"),
+    (Reason::Recovering, "recovering"),
     (Reason::NoDecoder, "no_decoder"),
     (Reason::Failed, "failed"),
     (Reason::Shutdown, "shutdown"),

@@ -1,4 +1,5 @@
-//! One GStreamer decoder: `appsrc ! avdec_… ! appsink`, fed and read by one worker thread.
+//! One GStreamer decoder: `appsrc ! avdec_… ! appsink`, or `appsrc ! …parse ! a hardware decoder ! appsink`, fed and read
+//! by one worker thread.
 //!
 //! The worker pushes one access unit and waits until the streaming thread says that it is done with it. Two
 //! markers say so. A SEGMENT-DONE event behind the access unit makes the decoder put out all that it holds
@@ -19,6 +20,7 @@ use gstreamer as gst;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
+use crate::backend::Backend;
 use crate::picture::Converter;
 use crate::trouble;
 use crate::{DecodeError, Fault};
@@ -60,6 +62,8 @@ enum Report {
 /// One decoder. Dropping it stops its streaming thread.
 pub(crate) struct Decoder {
     codec: Codec,
+    /// Its name, for messages.
+    element: &'static str,
     mode: Mode,
     pipeline: gst::Pipeline,
     input: AppSrc,
@@ -68,15 +72,6 @@ pub(crate) struct Decoder {
     tag: gst::Caps,
     next: u64,
     deadline: Duration,
-}
-
-/// The element that decodes `codec`.
-pub(crate) fn element(codec: Codec) -> &'static str {
-    match codec {
-        Codec::H264 => "avdec_h264",
-        Codec::H265 => "avdec_h265",
-        Codec::Mjpeg => "avdec_mjpeg",
-    }
 }
 
 /// What it is fed with.
@@ -98,9 +93,11 @@ fn make(element: &'static str, package: &'static str) -> Result<gst::Element, De
 
 impl Decoder {
     /// Builds and starts it.
-    pub(crate) fn new(codec: Codec, mode: Mode) -> Result<Self, DecodeError> {
+    pub(crate) fn new(backend: Backend, codec: Codec, mode: Mode) -> Result<Self, DecodeError> {
         let input = AppSrc::builder().caps(&caps(codec)).format(gst::Format::Time).max_bytes(0).build();
-        let decoder = make(element(codec), "gstreamer1.0-libav")?;
+        let element = backend.element(codec);
+        let decoder = make(element, backend.package(codec))?;
+        let parser = backend.parser(codec).map(|parser| make(parser, backend.package(codec))).transpose()?;
         trouble::listen();
         // The decoder of JPEG has one thread in any case, and no such property.
         if decoder.has_property("max-threads") {
@@ -109,20 +106,26 @@ impl Decoder {
         decoder.set_property("qos", false);
         // Where a stream does not state its reordering, `strict` assumes the most: each picture comes out, but in
         // a chained stream up to 16 pictures late. `normal` guesses, and loses pictures where it guesses wrong.
-        decoder.set_property_from_str("std-compliance", "strict");
-        let sink = AppSink::builder().sync(false).async_(false).enable_last_sample(false).qos(false).build();
+        if decoder.has_property("std-compliance") {
+            decoder.set_property_from_str("std-compliance", "strict");
+        }
+        // Raw pictures in main memory, whatever else a hardware decoder could give.
+        let raw = gst::Caps::new_empty_simple("video/x-raw");
+        let sink =
+            AppSink::builder().caps(&raw).sync(false).async_(false).enable_last_sample(false).qos(false);
+        let sink = sink.build();
         let pipeline = gst::Pipeline::new();
         let failed = |what: &str| DecodeError::Init(format!("cannot {what} a {codec} decoder"));
-        pipeline
-            .add_many([input.upcast_ref(), &decoder, sink.upcast_ref()])
-            .and_then(|()| gst::Element::link_many([input.upcast_ref(), &decoder, sink.upcast_ref()]))
-            .map_err(|_| failed("link"))?;
+        let chain = [Some(input.upcast_ref()), parser.as_ref(), Some(&decoder), Some(sink.upcast_ref())];
+        let chain: Vec<&gst::Element> = chain.into_iter().flatten().collect();
+        let linked = pipeline.add_many(&chain).and_then(|()| gst::Element::link_many(&chain));
+        linked.map_err(|_| failed("link"))?;
 
         // At most one report per access unit and one per drain is unread at any time; errors may add a few.
         let (send, reports) = bounded(8);
         watch(mode, &pipeline, &input, &sink, &Arc::new(Shared { codec, send, step: Mutex::default() }));
         pipeline.set_state(gst::State::Playing).map_err(|_| failed("start"))?;
-        Ok(Self { codec, mode, pipeline, input, reports, tag: tag(), next: 1, deadline: DEADLINE })
+        Ok(Self { codec, element, mode, pipeline, input, reports, tag: tag(), next: 1, deadline: DEADLINE })
     }
 
     /// Decodes one access unit; returns its number in this decoder and what came out. After an error the decoder
@@ -181,7 +184,7 @@ impl Decoder {
     }
 
     fn failure(&self, why: String) -> Fault {
-        Fault::Failed(format!("{}: {why}", element(self.codec)))
+        Fault::Failed(format!("{}: {why}", self.element))
     }
 }
 

@@ -18,6 +18,7 @@
 //! Everything that goes in is accounted for: [`Pool::counters`] gives received, passed and dropped by reason.
 
 mod alone;
+mod backend;
 mod chained;
 mod counters;
 mod decoder;
@@ -26,10 +27,12 @@ mod jpeg;
 mod nal;
 mod picture;
 mod pool;
+mod renumber;
 #[cfg(test)]
 mod testing;
 mod trouble;
 mod worker;
 
+pub use backend::Backend;
 pub use fault::{DecodeError, Fault};
 pub use pool::{Full, Pool, PoolOptions};

@@ -31,8 +31,83 @@ pub(crate) fn check_alone(codec: Codec, data: &[u8]) -> Result<u64, String> {
     Err(if empty { "no NAL unit (expected an Annex B byte stream)" } else { "no slice" }.to_owned())
 }
 
+/// What it takes until pictures are right when decoding starts at this one, which the session takes for a key picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// It is whole, and so is all that follows: IDR, IRAP (whose RASL pictures the session drops), JPEG.
+    Clean,
+    /// So many pictures that others refer to, after this one (recovery point SEI: H.264 D.1.8, H.265 D.2.8). 0: it is
+    /// whole, but pictures that are shown before it are not.
+    After(u32),
+}
+
+/// How a stream is entered here.
+pub(crate) fn entry(codec: Codec, data: &[u8]) -> Entry {
+    for unit in units(data).take(MAX_UNITS) {
+        let Some(&head) = unit.first() else { continue };
+        match (codec, head & 31, head >> 1 & 63) {
+            (Codec::H264, 1..=5, _) | (Codec::H265, _, 0..=31) => break,
+            (Codec::H264, 6, _) => {
+                if let Some(count) = recovery_point(&unit[1..]) {
+                    return Entry::After(count);
+                }
+            }
+            (Codec::H265, _, 39) => {
+                if let Some(code) = unit.get(2..).and_then(recovery_point) {
+                    // se(v) in picture order: odd codes are positive. Pictures are at least one apart in it.
+                    return Entry::After(if code % 2 == 1 { code.div_ceil(2) } else { 0 });
+                }
+            }
+            _ => {}
+        }
+    }
+    Entry::Clean
+}
+
+/// Whether other pictures may refer to this one: `nal_ref_idc` (H.264 7.4.1); the sub-layer non-reference pictures of
+/// H.265 (table 7-1: even types below 16).
+pub(crate) fn is_reference(codec: Codec, data: &[u8]) -> bool {
+    let slice = units(data).take(MAX_UNITS).filter_map(|unit| unit.first()).find(|head| match codec {
+        Codec::H264 => matches!(**head & 31, 1..=5),
+        _ => **head >> 1 & 63 < 32,
+    });
+    slice.is_none_or(|head| match codec {
+        Codec::H264 => head & 0x60 != 0,
+        _ => head >> 1 & 63 >= 16 || head >> 1 & 1 == 1,
+    })
+}
+
+/// Frames are counted from this one on: all but an H.264 picture that is no IDR picture (7.4.3, `frame_num`).
+pub(crate) fn is_counted_from_zero(codec: Codec, data: &[u8]) -> bool {
+    let mut types = units(data).take(MAX_UNITS).filter_map(|unit| unit.first()).map(|head| head & 31);
+    codec != Codec::H264 || types.find(|kind| matches!(kind, 1..=5)).is_none_or(|kind| kind == 5)
+}
+
+/// The number at the start of the recovery point message (type 6) of an SEI, where it has one.
+fn recovery_point(sei: &[u8]) -> Option<u32> {
+    let mut bits = Bits::new(sei);
+    // Numbers are sums of bytes, as long as they are 255 (H.264 7.3.2.3.1).
+    let number = |bits: &mut Bits<'_>| {
+        let mut sum = 0;
+        loop {
+            let byte = bits.read(8)?;
+            sum += byte;
+            if byte != 255 {
+                return Some(sum as usize);
+            }
+        }
+    };
+    loop {
+        let (kind, size) = (number(&mut bits)?, number(&mut bits)?);
+        if kind == 6 {
+            return bits.ue();
+        }
+        (0..size).try_for_each(|_| bits.read(8).map(drop))?;
+    }
+}
+
 /// The NAL units of an Annex B byte stream (H.264 annex B.1), without start codes.
-fn units(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn units(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = start_code(data).map(|(_, after)| &data[after..]);
     std::iter::from_fn(move || {
         let unit = rest?;
@@ -156,20 +231,31 @@ fn id(value: Option<u32>) -> Result<u32, String> {
 }
 
 /// Reads an RBSP bit by bit, leaving out emulation prevention bytes (H.264 section 7.4.1).
-struct Bits<'a> {
+pub(crate) struct Bits<'a> {
     data: &'a [u8],
     byte: usize,
     bit: u8,
     zeros: u8,
+    escaped: bool,
 }
 
 impl<'a> Bits<'a> {
-    fn new(data: &'a [u8]) -> Self {
-        Self { data, byte: 0, bit: 0, zeros: 0 }
+    pub(crate) fn new(data: &'a [u8]) -> Self {
+        Self { data, byte: 0, bit: 0, zeros: 0, escaped: true }
+    }
+
+    /// Of bytes without emulation prevention.
+    pub(crate) fn plain(data: &'a [u8]) -> Self {
+        Self { escaped: false, ..Self::new(data) }
+    }
+
+    /// Bits read so far; of plain bytes only.
+    pub(crate) fn position(&self) -> usize {
+        self.byte * 8 + usize::from(self.bit)
     }
 
     fn next(&mut self) -> Option<u32> {
-        if self.bit == 0 && self.zeros >= 2 && self.data.get(self.byte) == Some(&3) {
+        if self.escaped && self.bit == 0 && self.zeros >= 2 && self.data.get(self.byte) == Some(&3) {
             self.byte += 1;
             self.zeros = 0;
         }
@@ -184,18 +270,18 @@ impl<'a> Bits<'a> {
         Some(value)
     }
 
-    fn read(&mut self, count: usize) -> Option<u32> {
+    pub(crate) fn read(&mut self, count: usize) -> Option<u32> {
         (0..count).try_fold(0, |value, _| Some(value << 1 | self.next()?))
     }
 
-    fn skip(&mut self, count: usize) {
+    pub(crate) fn skip(&mut self, count: usize) {
         for _ in 0..count {
             self.next();
         }
     }
 
     /// Exp-Golomb, unsigned (H.264 section 9.1); `None` past the end or beyond 16 bits.
-    fn ue(&mut self) -> Option<u32> {
+    pub(crate) fn ue(&mut self) -> Option<u32> {
         let mut zeros = 0;
         while self.next()? == 0 {
             zeros += 1;
@@ -249,6 +335,22 @@ mod tests {
     }
 
     #[test]
+    fn how_a_stream_is_entered() {
+        let sei = |body: &[u8]| [&[0, 0, 1, 6][..], body, &[0x80]].concat();
+        let slice = &[0, 0, 1, 0x41, 0b1000_1000];
+        let user_data: &[u8] = &[5, 3, 9, 9, 9];
+        assert_eq!(entry(Codec::H264, &[SPS, PPS, IDR].concat()), Entry::Clean);
+        assert_eq!(entry(Codec::H264, &[SPS, &sei(&[6, 1, 0xc0]), slice].concat()), Entry::After(0));
+        let both = [user_data, &[6, 2, 0b0000_1100, 0b1100_0000]].concat();
+        assert_eq!(entry(Codec::H264, &[SPS, &sei(&both), slice].concat()), Entry::After(24));
+        assert_eq!(entry(Codec::H264, &[&sei(user_data), IDR, &sei(&[6, 1, 0xc0])].concat()), Entry::Clean);
+        let h265 = [0, 0, 1, 0x4e, 1, 6, 2, 0b0000_1100, 0b0100_0000, 0x80, 0, 0, 1, 2, 1, 0x80];
+        assert_eq!(entry(Codec::H265, &h265), Entry::After(12));
+        assert!(is_reference(Codec::H264, slice) && !is_reference(Codec::H264, &[0, 0, 1, 0x01, 0x88]));
+        assert!(is_reference(Codec::H265, &h265) && !is_reference(Codec::H265, &[0, 0, 1, 0, 1, 0x80]));
+    }
+
+    #[test]
     fn random_bytes_never_panic() {
         let mut state = 1u64;
         for length in 0..2000 {
@@ -259,6 +361,8 @@ mod tests {
             }
             let _ = check_alone(Codec::H264, &data);
             let _ = check_alone(Codec::H265, &data);
+            let _ = (entry(Codec::H264, &data), entry(Codec::H265, &data));
+            let _ = (is_reference(Codec::H264, &data), is_reference(Codec::H265, &data));
         }
     }
 }

@@ -7,11 +7,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use flow::{AccessUnit, CameraId, Codec, Flow, Frame, Role};
+use fleet::Decoding;
+use flow::{AccessUnit, CameraId, Flow, Frame, Role};
 use gstreamer as gst;
 
+use crate::backend::Backend;
 use crate::counters::{Counters, Reason};
-use crate::decoder::element;
 use crate::worker::{Shared, Worker};
 use crate::{DecodeError, Fault};
 
@@ -25,11 +26,13 @@ pub struct PoolOptions {
     pub queue: usize,
     /// Cameras per thread that can be decoded in full.
     pub max_chained: usize,
+    /// What decodes.
+    pub decoding: Decoding,
 }
 
 impl Default for PoolOptions {
     fn default() -> Self {
-        Self { threads: 0, queue: 16, max_chained: 4 }
+        Self { threads: 0, queue: 16, max_chained: 4, decoding: Decoding::Software }
     }
 }
 
@@ -65,23 +68,20 @@ impl Pool {
     /// both are called on worker threads and should return soon: while they do not, that worker decodes nothing.
     ///
     /// # Errors
-    /// Where GStreamer or one of its decoders is missing, or the system refuses a thread.
+    /// Where GStreamer, one of its decoders or the hardware asked for is missing, or the system refuses a thread.
     pub fn new(
         options: PoolOptions,
         output: impl Fn(Frame) + Send + Sync + 'static,
         on_error: impl Fn(&CameraId, &Fault) + Send + Sync + 'static,
     ) -> Result<Self, DecodeError> {
         gst::init().map_err(|e| DecodeError::Init(e.to_string()))?;
-        for element in [Codec::H264, Codec::H265, Codec::Mjpeg].map(element) {
-            if gst::ElementFactory::find(element).is_none() {
-                return Err(DecodeError::Missing { element, package: "gstreamer1.0-libav" });
-            }
-        }
+        let backend = Backend::choose(options.decoding)?;
         let count = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
         let shared = Arc::new(Shared {
+            backend,
             counters: Counters::default(),
             output: Box::new(output),
             on_error: Box::new(on_error),
@@ -113,6 +113,11 @@ impl Pool {
         })
     }
 
+    /// What decodes: with [`Decoding::Auto`], what was found.
+    pub fn backend(&self) -> Backend {
+        self.shared.backend
+    }
+
     /// Worker threads.
     pub fn threads(&self) -> usize {
         self.count
@@ -140,7 +145,8 @@ impl Pool {
     }
 
     /// What came in, went out and was dropped so far: `overflow` (queue full), `corrupt` (no picture, or a damaged
-    /// one), `no_key` (nothing to build on), `not_wanted` (decoded as a reference only), `no_decoder` (too many
+    /// one), `no_key` (nothing to build on), `not_wanted` (decoded as a reference only), `recovering` (the stream was entered
+    /// at a recovery point and is not whole yet), `no_decoder` (too many
     /// cameras in full), `failed` (the decoder gave up and was rebuilt), `shutdown`.
     pub fn counters(&self) -> Flow {
         self.shared.counters.flow()

@@ -10,6 +10,7 @@ use flow::{AccessUnit, CameraId, Frame, Role};
 
 use crate::Fault;
 use crate::alone::Alone;
+use crate::backend::Backend;
 use crate::chained::{Chained, Outcome, id};
 use crate::counters::{Counters, Reason};
 
@@ -23,6 +24,7 @@ type OnError = dyn Fn(&CameraId, &Fault) + Send + Sync;
 
 /// What all workers use.
 pub(crate) struct Shared {
+    pub(crate) backend: Backend,
     pub(crate) counters: Counters,
     pub(crate) output: Box<Output>,
     pub(crate) on_error: Box<OnError>,
@@ -59,7 +61,8 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, max_chained: usize) -> Self {
-        Self { shared, max_chained, alone: Alone::default(), chained: HashMap::new() }
+        let alone = Alone::new(shared.backend);
+        Self { shared, max_chained, alone, chained: HashMap::new() }
     }
 
     /// Works until both queues are closed and empty.
@@ -124,7 +127,19 @@ impl Worker {
                 return out.push(Outcome::Dropped(Reason::NoKey));
             }
             if let Err((reason, fault)) = self.make_room(out).and_then(|()| self.start(&unit)) {
-                return out.push(Outcome::Refused(id(&unit), reason, fault));
+                if reason != Reason::NoDecoder {
+                    return out.push(Outcome::Refused(id(&unit), reason, fault));
+                }
+                // What stands alone can be looked at all the same.
+                return out.push(match self.stand_alone(unit) {
+                    Outcome::Refused(id, Reason::Corrupt, Fault::NotAlone(_)) => {
+                        Outcome::Refused(id, reason, fault)
+                    }
+                    other => {
+                        (self.shared.on_error)(&camera, &fault);
+                        other
+                    }
+                });
             }
         }
         let Some(chained) = self.chained.get_mut(&camera) else { return };
@@ -136,7 +151,7 @@ impl Worker {
     }
 
     fn start(&mut self, unit: &AccessUnit) -> Result<(), (Reason, Fault)> {
-        let chained = Chained::new(unit).map_err(|fault| (Reason::Failed, fault))?;
+        let chained = Chained::new(self.shared.backend, unit).map_err(|fault| (Reason::Failed, fault))?;
         self.chained.insert(unit.camera.clone(), chained);
         Ok(())
     }
@@ -218,6 +233,7 @@ mod tests {
         let arrived: Arc<Mutex<Vec<CameraId>>> = Arc::default();
         let to_arrived = arrived.clone();
         let shared = Arc::new(Shared {
+            backend: Backend::Software,
             counters: Counters::default(),
             output: Box::new(move |frame| to_arrived.lock().unwrap().push(frame.id.camera)),
             on_error: Box::new(|_, _| {}),
@@ -240,10 +256,7 @@ mod tests {
         assert!(cameras(&worker).is_empty());
 
         let dropped = shared.counters.flow().dropped;
-        assert_eq!(
-            dropped.iter().filter(|(_, n)| *n > 0).copied().collect::<Vec<_>>(),
-            [("no_key", 1), ("no_decoder", 1)]
-        );
-        assert_eq!(*arrived.lock().unwrap(), [a, b], "what they held came out");
+        assert_eq!(dropped.iter().filter(|(_, n)| *n > 0).copied().collect::<Vec<_>>(), [("no_key", 1)]);
+        assert_eq!(*arrived.lock().unwrap(), [b.clone(), a, b], "b's key picture, then what they held");
     }
 }

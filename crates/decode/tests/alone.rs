@@ -245,7 +245,12 @@ fn gated_pool(queue: usize) -> (Pool, &'static (Mutex<bool>, Condvar)) {
         let open = gate.1.wait_while(gate.0.lock().unwrap(), |open| !*open).unwrap();
         drop(open);
     };
-    let pool = Pool::new(PoolOptions { threads: 1, queue, max_chained: 0 }, output, |_, _| {}).unwrap();
+    let pool = Pool::new(
+        PoolOptions { threads: 1, queue, max_chained: 0, ..PoolOptions::default() },
+        output,
+        |_, _| {},
+    )
+    .unwrap();
     (pool, gate)
 }
 

@@ -129,8 +129,9 @@ fn cameras_beyond_the_limit_are_refused_with_the_reason() {
     // Pictures that stand alone are not affected.
     bench.pool.offer(sources[2].alone(coded[0].data.clone())).unwrap();
     let flow = bench.pool.shutdown(Duration::from_secs(10));
-    assert_eq!((flow.received, flow.passed, flow.inside()), (10, 7, 0), "{flow:?}");
-    assert_eq!((bench.dropped("no_decoder"), bench.dropped("no_key")), (1, 2));
+    // Of the third camera its key picture all the same, and no more.
+    assert_eq!((flow.received, flow.passed, flow.inside()), (10, 8, 0), "{flow:?}");
+    assert_eq!((bench.dropped("no_decoder"), bench.dropped("no_key")), (0, 2));
     let errors = bench.errors.lock().unwrap();
     assert_eq!(errors.len(), 1);
     assert_eq!(errors[0].0, camera(2));
@@ -148,4 +149,87 @@ fn a_camera_may_change_codec_between_sessions() {
     }
     let flow = bench.pool.shutdown(Duration::from_secs(10));
     assert_eq!((flow.received, flow.passed, flow.inside()), (9, 9, 0), "{flow:?}");
+}
+
+/// Entered at picture `from`, which the session takes for a key picture: what comes out has the right colours, and how
+/// many came out before the stream was whole is told.
+fn entered_at(codec: Codec, coded: &[Coded], from: usize) -> (Vec<usize>, u64) {
+    let bench = Bench::new(1, 200, 1);
+    let mut source = Source::new("a", codec);
+    for c in &coded[from..] {
+        let key = source.sequence == 0;
+        bench.pool.offer(source.unit(key, chained(true), c.data.clone())).unwrap();
+    }
+    let flow = bench.pool.shutdown(Duration::from_secs(20));
+    assert_eq!(bench.errors.lock().unwrap().as_slice(), &[], "{codec}");
+    assert_eq!(flow.inside(), 0);
+    let mut shown: Vec<usize> = Vec::new();
+    for frame in bench.frames.lock().unwrap().iter() {
+        let index = coded[from + frame.id.sequence as usize].index;
+        assert_colour(host(frame), colours(coded.len())[index], 3, &format!("{codec} picture {index}"));
+        shown.push(index);
+    }
+    shown.sort_unstable();
+    (shown, bench.dropped("recovering"))
+}
+
+/// Whether there is a recovery point SEI in it: of H.264, type 6; of H.265, type 39.
+fn has_recovery_point(codec: Codec, data: &[u8]) -> bool {
+    data.windows(6).any(|w| match codec {
+        Codec::H265 => w[..3] == [0, 0, 1] && w[3] >> 1 == 39 && w[5] == 6,
+        _ => w[..3] == [0, 0, 1] && w[3] & 31 == 6 && w[4] == 6,
+    })
+}
+
+#[test]
+fn an_open_group_is_entered_at_its_recovery_point_without_the_pictures_shown_before_it() {
+    let settings = "key-int-max=10 bframes=3 b-adapt=false speed-preset=veryfast quantizer=10 pass=qual rc-lookahead=10 \
+                    option-string=scenecut=0:open-gop=1";
+    let coded = encode(Codec::H264, "I420", SIZE, &colours(40), settings);
+    let from = 1 + coded[1..].iter().position(|c| has_recovery_point(Codec::H264, &c.data)).unwrap();
+    let entry = coded[from].index;
+    let leading = coded[from..].iter().filter(|c| c.index < entry).count() as u64;
+    assert!(leading > 0, "the test's group is not open");
+    let (shown, early) = entered_at(Codec::H264, &coded, from);
+    assert_eq!(shown, (entry..40).collect::<Vec<_>>());
+    assert_eq!(early, leading);
+    // By itself it is a picture like any other key picture.
+    let bench = Bench::new(1, 4, 1);
+    for _ in 0..2 {
+        let frame =
+            bench.one(Source::new("b", Codec::H264).alone(coded[from].data.clone())).expect("a picture");
+        assert_colour(host(&frame), colours(40)[entry], 2, "alone");
+        let frame = bench.one(Source::new("c", Codec::H264).alone(coded[0].data.clone())).expect("a picture");
+        assert_colour(host(&frame), colours(40)[0], 2, "IDR");
+    }
+}
+
+#[test]
+fn intra_refresh_is_decoded_once_it_has_gone_round() {
+    let settings = "key-int-max=10 intra-refresh=true bframes=0 speed-preset=veryfast quantizer=10 pass=qual \
+                    rc-lookahead=0 option-string=scenecut=0";
+    let coded = encode(Codec::H264, "I420", SIZE, &colours(50), settings);
+    let from = 1 + coded[1..].iter().position(|c| has_recovery_point(Codec::H264, &c.data)).unwrap();
+    let (shown, early) = entered_at(Codec::H264, &coded, from);
+    assert!((5..=12).contains(&early), "{early} pictures until it is whole");
+    assert_eq!(shown, (from + early as usize..50).collect::<Vec<_>>());
+    // Where it begins, it begins with an IDR picture.
+    let (shown, early) = entered_at(Codec::H264, &coded, 0);
+    assert_eq!((shown.len(), early), (50, 0));
+}
+
+#[test]
+fn the_first_whole_picture_stands_for_those_that_were_wanted_before() {
+    let settings = "key-int-max=10 intra-refresh=true bframes=0 speed-preset=veryfast quantizer=10 pass=qual \
+                    rc-lookahead=0 option-string=scenecut=0";
+    let coded = encode(Codec::H264, "I420", SIZE, &colours(50), settings);
+    let from = 1 + coded[1..].iter().position(|c| has_recovery_point(Codec::H264, &c.data)).unwrap();
+    let bench = Bench::new(1, 200, 1);
+    let mut source = Source::new("a", Codec::H264);
+    for c in &coded[from..] {
+        let first = source.sequence == 0;
+        bench.pool.offer(source.unit(first, chained(first), c.data.clone())).unwrap();
+    }
+    bench.pool.shutdown(Duration::from_secs(20));
+    assert_eq!(bench.frames.lock().unwrap().len(), 1);
 }

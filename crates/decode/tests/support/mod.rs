@@ -216,7 +216,7 @@ impl Bench {
         let errors: Arc<Mutex<Vec<(CameraId, String)>>> = Arc::default();
         let (to_frames, to_errors) = (frames.clone(), errors.clone());
         let pool = Pool::new(
-            PoolOptions { threads, queue, max_chained },
+            PoolOptions { threads, queue, max_chained, ..PoolOptions::default() },
             move |frame| to_frames.lock().unwrap().push(frame),
             move |camera, fault| to_errors.lock().unwrap().push((camera.clone(), fault.to_string())),
         )
