@@ -33,7 +33,7 @@ fn status(args: &[&str]) -> Value {
 fn clip(dir: &Path) -> Arc<Clip> {
     let path = dir.join("clip.mp4");
     let line = format!(
-        "videotestsrc num-buffers=40 pattern=ball ! video/x-raw,width=320,height=240,framerate=10/1 ! \
+        "videotestsrc num-buffers=40 pattern=ball ! video/x-raw,format=I420,width=320,height=240,framerate=10/1 ! \
          x264enc key-int-max=10 bframes=0 speed-preset=ultrafast ! h264parse ! mp4mux ! filesink location={}",
         path.display()
     );

@@ -90,6 +90,8 @@ pub struct Failure {
     pub reason: String,
 }
 
+/// A sender report comes every 5 s (RFC 3550 6.2), give or take a half.
+pub(crate) const REPORT_EVERY: Duration = Duration::from_millis(7_500);
 /// Packets wait no longer than this in the kernel: a probe measures times.
 const LATENCY: Duration = Duration::from_millis(20);
 
@@ -262,8 +264,8 @@ impl Prober {
         let over = tokio::time::sleep(limit);
         tokio::pin!(over);
         let broke_off = loop {
-            let done = watch.keys.len() >= self.limits.keys && began.elapsed() >= self.limits.at_least;
-            if done {
+            let keys = watch.keys.len() >= self.limits.keys && began.elapsed() >= self.limits.at_least;
+            if keys && (!watch.offsets.is_empty() || began.elapsed() >= REPORT_EVERY) {
                 break None;
             }
             let ready = tokio::select! {

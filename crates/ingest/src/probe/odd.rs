@@ -91,7 +91,10 @@ fn times(watch: &Watch, seen: &Seen, now: Instant, odd: &mut Vec<String>) {
         odd.push(format!("time stamps run at {:.0} % of the clock", pace * 100.0));
     }
     match seen.clock_offset_s {
-        None => odd.push("no RTCP sender report: its clock is unknown".to_owned()),
+        None if seen.watched_s >= super::REPORT_EVERY.as_secs_f64() => {
+            odd.push("no RTCP sender report: its clock is unknown".to_owned());
+        }
+        None => {}
         Some(offset) if offset.abs() > 365.0 * 86_400.0 => odd.push("its clock is not set".to_owned()),
         Some(offset) if offset.abs() > CLOCK_S => {
             let way = if offset > 0.0 { "ahead" } else { "behind" };

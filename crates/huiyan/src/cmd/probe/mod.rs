@@ -104,8 +104,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 /// Exit code 1 where a camera that was named cannot be watched, or none of a fleet can; a fleet always has some.
 fn verdict(found: &Found, fleet: bool) -> anyhow::Result<()> {
-    let failures: Vec<&str> =
-        found.probed.iter().filter_map(|p| failure(p).map(|f| f.reason.as_str())).collect();
+    let failures: Vec<String> = found
+        .probed
+        .iter()
+        .filter_map(|probed| Some(format!("{}: {}", probed.url, failure(probed)?.kind)))
+        .collect();
     if found.stopped {
         anyhow::bail!("stopped: {} of {} cameras probed", found.probed.len(), found.asked);
     }

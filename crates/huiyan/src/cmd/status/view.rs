@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flow::{CameraState, Timestamp};
+use flow::Timestamp;
 use publish::wire::{HealthMessage, WorkerState};
 use serde_json::{Value, json};
 
@@ -307,6 +307,8 @@ fn place(state: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use flow::CameraState;
+
     use super::*;
 
     #[test]
