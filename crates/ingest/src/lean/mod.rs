@@ -10,6 +10,8 @@
 //! write it. The parsers are pure and are fuzzed.
 
 pub(crate) mod ask;
+#[cfg(test)]
+mod captures;
 pub(crate) mod description;
 mod fault;
 pub(crate) mod framer;

@@ -132,7 +132,7 @@ fn good(reply: Message) -> Result<Message, Fault> {
 }
 
 /// `Session: id;timeout=60`.
-fn session(reply: &Message) -> (Option<String>, Duration) {
+pub(super) fn session(reply: &Message) -> (Option<String>, Duration) {
     let Some(header) = reply.header("session") else { return (None, DEFAULT_TIMEOUT) };
     let mut parts = header.split(';').map(str::trim);
     let id = parts.next().filter(|id| !id.is_empty()).map(str::to_owned);
@@ -145,7 +145,7 @@ fn session(reply: &Message) -> (Option<String>, Duration) {
 }
 
 /// `Transport: …;interleaved=0-1`. Servers that say nothing mean what was asked for.
-fn channels(reply: &Message) -> Result<(u8, u8), Fault> {
+pub(super) fn channels(reply: &Message) -> Result<(u8, u8), Fault> {
     let Some(header) = reply.header("transport") else { return Ok((0, 1)) };
     // Several are allowed; the first is the one.
     let first = header.split(',').next().unwrap_or_default();

@@ -271,8 +271,10 @@ impl Stream {
         match status {
             200..300 => {
                 self.asker.accepted();
-                if let Some(public) = message.header("public") {
-                    self.keep_alive.get_parameter = knows_get_parameter(public);
+                let knows = message.header("public").is_some_and(knows_get_parameter);
+                if knows && !std::mem::replace(&mut self.keep_alive.get_parameter, true) {
+                    // OPTIONS may not count, and the next turn would come too late.
+                    self.ask_to_stay()?;
                 }
             }
             // A nonce became too old; anything else that it may mean, the stream will show.
