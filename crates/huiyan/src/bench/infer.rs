@@ -1,32 +1,24 @@
-//! `bench infer`: pictures per second and core through a model, beside ONNX Runtime alone on the same session; and
-//! how long a picture waits for its batch while many cameras offer half of what the node can take.
+//! `bench infer`: pictures per second and core through a model, beside ONNX Runtime alone on the same session; then the
+//! stage under load (`under_load.rs`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fleet::ModelCard;
-use flow::{CameraId, Frame};
-use infer::{Detector, Model, Runtime};
+use flow::Frame;
+use infer::{Model, Runtime};
 
-use super::material::{Keys, as_camera, camera_id, size};
+use super::material::{Keys, size};
 use super::report::{Figure, Kind, Pairs};
-use super::{ROUNDS, cpu, step};
+use super::{ROUNDS, cpu, step, under_load};
 use crate::cmd::demo::model_dir;
 use crate::{UserError, fleet_text};
 
 const SECONDS: f64 = 1.0;
 const BATCHES: [usize; 4] = [1, 4, 8, 16];
-/// Cameras that offer pictures while waiting times are measured.
-const CAMERAS: usize = 200;
-/// Share of the node's capacity that they offer.
-const LOAD: f64 = 0.5;
 /// How long a thing has to stand in the fleet whose defaults are used; of no meaning here.
 const DWELL: Duration = Duration::from_secs(10);
-/// For how long the stage is offered more than it can take, to find out how much that is.
-const SATURATE: Duration = Duration::from_secs(2);
-/// For how long half of that is offered.
-const OFFER: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -77,7 +69,9 @@ pub fn run(args: &Args) -> anyhow::Result<Vec<Figure>> {
         let name = format!("infer.images_per_second.{}.b{batch}", card.id);
         figures.push(pairs.figure(name, "pictures / core second", Kind::Rate));
     }
-    figures.push(waits(&runtime, &card, &dir, &frames)?);
+    let node = fleet_text::anything_that_stands(&card, &dir, DWELL, &[], None)?.node;
+    figures.extend(under_load::latencies(&runtime, &card, &node, &frames)?);
+    figures.extend(under_load::many(&frames)?);
     Ok(figures)
 }
 
@@ -109,69 +103,4 @@ fn per_core(
             return Ok(done as f64 / spent);
         }
     }
-}
-
-/// How long pictures wait until their batch is taken, in a stage that is set up as the pipeline does by default and
-/// offered half of what it can take on this machine now.
-fn waits(runtime: &Runtime, card: &ModelCard, dir: &Path, frames: &[Frame]) -> anyhow::Result<Figure> {
-    let node = fleet_text::anything_that_stands(card, dir, DWELL, &[], None)?.node;
-    let options = infer::Options {
-        sessions: node.infer_sessions,
-        max_batch: node.max_batch,
-        max_delay: node.max_delay,
-    };
-    let start = || {
-        let id = card.id.clone();
-        Detector::new(runtime, vec![card.clone()], options, move |_| id.clone(), drop)
-    };
-    let cameras = (0..CAMERAS).map(camera_id).collect::<anyhow::Result<Vec<_>>>()?;
-    step("infer: how many pictures per second this machine takes now");
-    let capacity = capacity(&start()?, &cameras, frames)?;
-    let every = Duration::from_secs_f64(CAMERAS as f64 / (capacity * LOAD));
-    step(&format!(
-        "infer: {CAMERAS} cameras offer {:.0} pictures/s, half of that, for {OFFER:?}",
-        capacity * LOAD
-    ));
-    // Each camera keeps its period; where in it, is chance. So pictures come in clumps, as they do in a city.
-    let mut random = fastrand::Rng::with_seed(1);
-    let mut due = Vec::new();
-    for camera in &cameras {
-        let mut at = every.mul_f64(random.f64());
-        while at < OFFER {
-            due.push((at, camera));
-            at += every;
-        }
-    }
-    due.sort_by_key(|(at, _)| *at);
-    let detector = start()?;
-    let begun = Instant::now();
-    for (sequence, (at, camera)) in due.iter().enumerate() {
-        std::thread::sleep(at.saturating_sub(begun.elapsed()));
-        detector.offer(as_camera(&frames[sequence % frames.len()], camera, sequence as u64)?);
-    }
-    // The last ones are looked at, too.
-    let until = Instant::now() + Duration::from_secs(5);
-    while detector.counters().inside() > 0 && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let numbers = detector.numbers();
-    step(&format!(
-        "infer: waits for a batch: median {:.0?}, longest {:.0?}; batches as (size, times): {:?}",
-        numbers.wait_p50, numbers.wait_max, numbers.batches
-    ));
-    Ok(Figure::plain("infer.batch_wait_p99_ms", numbers.wait_p99.as_secs_f64() * 1e3, "ms"))
-}
-
-/// Pictures per second, by the clock, of a stage that always finds every camera's slot full.
-fn capacity(detector: &Detector, cameras: &[CameraId], frames: &[Frame]) -> anyhow::Result<f64> {
-    let begun = Instant::now();
-    let mut sequence = 0;
-    while begun.elapsed() < SATURATE {
-        for camera in cameras {
-            detector.offer(as_camera(&frames[sequence as usize % frames.len()], camera, sequence)?);
-            sequence += 1;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(detector.counters().passed as f64 / begun.elapsed().as_secs_f64())
 }

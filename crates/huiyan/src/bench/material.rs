@@ -96,6 +96,39 @@ impl Keys {
     }
 }
 
+/// Decodes pictures that stand alone, as those of a camera that sent them at these times.
+pub fn decoded(
+    codec: Codec,
+    pictures: &[(Duration, Bytes)],
+    camera: &CameraId,
+) -> anyhow::Result<Vec<Frame>> {
+    let frames: Arc<Mutex<Vec<Frame>>> = Arc::default();
+    let out = frames.clone();
+    let options = PoolOptions { threads: 1, queue: pictures.len().max(1), ..PoolOptions::default() };
+    let pool = Pool::new(
+        options,
+        move |frame| out.lock().unwrap_or_else(PoisonError::into_inner).push(frame),
+        |camera, fault| tracing::warn!(%camera, "{fault}"),
+    )?;
+    let session = SessionId::next();
+    for (sequence, (at, data)) in pictures.iter().enumerate() {
+        pool.offer(AccessUnit {
+            camera: camera.clone(),
+            session,
+            sequence: sequence as u64,
+            codec,
+            media_time: MediaTime { ticks: (at.as_micros() * 9 / 100) as i64, clock_rate: 90_000 },
+            captured: Timestamp::UNIX_EPOCH + *at,
+            key: true,
+            role: Role::Alone,
+            lost_before: 0,
+            data: data.clone(),
+        })?;
+    }
+    pool.shutdown(Duration::from_secs(120));
+    Ok(std::mem::take(&mut *frames.lock().unwrap_or_else(PoisonError::into_inner)))
+}
+
 /// Makes access units of a number of cameras in turn.
 pub struct Units {
     cameras: Vec<(CameraId, SessionId)>,
@@ -150,7 +183,9 @@ pub fn as_camera(frame: &Frame, camera: &CameraId, sequence: u64) -> anyhow::Res
     let picture =
         HostPicture::new(picture.width(), picture.height(), planes, picture.matrix, picture.full_range)?;
     let id = FrameId { camera: camera.clone(), session: frame.id.session, sequence };
-    Ok(Frame::host(id, Timestamp::now(), picture))
+    // The grey copy is taken over: making it is the decoder's work, not that of whoever is measured.
+    let (captured, luma) = (Timestamp::now(), frame.luma.clone());
+    Ok(Frame { id, captured, pixels: Pixels::Host(picture), luma })
 }
 
 /// Waits until at most `inside` pictures are in the pool.

@@ -1,8 +1,10 @@
 //! `bench node`: the whole pipeline, from sockets to the broker, at the cameras' own pace; processor time per look,
-//! beside the sum of the stages' floors per look.
+//! beside the sum of the stages' floors per look, with few cameras and with many; how long events take; and what
+//! other ways to do the same cost on the same cameras.
 //!
 //! The cameras run in a child process. The broker runs in this one and is counted: it is little, and a worker's
-//! own share of talking to it is most of that. The split by stage goes by the names of the threads.
+//! own share of talking to it is most of that. The split by stage goes by the names of the threads. The gate is off, so
+//! that every look goes through the model; `bench gate` says what it spares.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,19 +16,22 @@ use fleet::{Fleet, ModelCard};
 use infer::{Model, Runtime};
 use tokio::time::Instant;
 
+use super::arrivals::Arrivals;
 use super::cameras::Cameras;
 use super::decode::Floor;
 use super::infer::{alone, load};
 use super::material::{Keys, TempFolder};
 use super::report::{Figure, Kind, Pairs, median};
-use super::{ROUNDS, cpu, drain, step};
+use super::{ROUNDS, alternatives, cpu, drain, step};
 use crate::cmd::demo::model_dir;
 use crate::cmd::runtime;
 use crate::pipeline::{Pipeline, Report};
 use crate::{broker, fleet_text};
 
-const CAMERAS: usize = 24;
-const SECONDS: f64 = 18.0;
+/// Few cameras, whose pictures find every cache cold; the others find the pipeline busy.
+const FEW: usize = 24;
+const CAMERAS: usize = 240;
+const SECONDS: f64 = 24.0;
 /// How long a thing has to stand before it is a situation: longer than a round lasts, since in a street an event is
 /// rare beside looks.
 const NO_EVENTS: Duration = Duration::from_secs(600);
@@ -34,13 +39,19 @@ const NO_EVENTS: Duration = Duration::from_secs(600);
 const EVENTS: Duration = Duration::from_secs(2);
 /// Key pictures that libavcodec decodes alone in a round.
 const FLOOR_PICTURES: usize = 400;
+/// One look in this many seconds, of every camera: what `node.cameras` counts with.
+const LOOK_EVERY: f64 = 2.0;
+/// As much of the cores is planned with; at more, looks wait (`infer.latency_p99_ms.load90`).
+const PLANNED: f64 = 0.9;
+/// Cameras that the other ways have to look at.
+const ALTERNATIVES: usize = 48;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How many cameras
+    /// How many cameras at most
     #[arg(long, default_value_t = CAMERAS)]
     pub cameras: usize,
-    /// Seconds that are measured in all, over three rounds
+    /// Seconds that are measured in all, over three rounds, of each number of cameras
     #[arg(long, default_value_t = SECONDS)]
     pub seconds: f64,
     /// What the cameras play instead of the rendered street
@@ -57,39 +68,132 @@ impl Default for Args {
     }
 }
 
+/// What all rounds share.
+struct Bench {
+    runtime: tokio::runtime::Runtime,
+    card: ModelCard,
+    dir: PathBuf,
+    cameras: Cameras,
+    broker: std::net::SocketAddr,
+    data: TempFolder,
+    window: Duration,
+    rounds: usize,
+}
+
 pub fn run(args: &Args) -> anyhow::Result<Vec<Figure>> {
     let window = Duration::from_secs_f64(super::positive(args.seconds, "--seconds")? / ROUNDS as f64);
     let dir = model_dir(args.model.as_deref())?;
     let card = load(&dir)?;
     let mut floors = Floors::new(&card, args.video.as_deref())?;
-    let cameras = Cameras::start(args.cameras.max(1), args.video.as_deref())?;
-    let mqtt = broker::start(0)?;
-    let data = TempFolder::new()?;
-    let fleet = |dwell: Duration, round: usize| -> anyhow::Result<Arc<Fleet>> {
-        let mut fleet = fleet_text::anything_that_stands(&card, &dir, dwell, &cameras.urls(), None)?;
-        (fleet.broker.host, fleet.broker.port) = (mqtt.ip().to_string(), mqtt.port());
-        fleet.data_dir = data.path().join(round.to_string());
+    let mut bench = Bench {
+        runtime: runtime()?,
+        cameras: Cameras::start(args.cameras.max(1), args.video.as_deref())?,
+        broker: broker::start(0)?,
+        data: TempFolder::new()?,
+        card,
+        dir,
+        window,
+        rounds: 0,
+    };
+    let all = bench.cameras.count();
+    let (few, many) = (bench.tally(FEW.min(all), &mut floors)?, bench.tally(all, &mut floors)?);
+    let mut figures = many.figures();
+    figures.push(few.total.figure(format!("node.cpu_ms_per_look.of_{}", FEW.min(all)), MS, Kind::Cost));
+    figures.extend(bench.with_events(&few)?);
+    figures.extend(bench.beside(&many)?);
+    Ok(figures)
+}
+
+impl Bench {
+    /// Cameras from all over the simulator, so that their key pictures do not fall together.
+    fn urls(&self, count: usize) -> Vec<String> {
+        let urls = self.cameras.urls();
+        (0..count.min(urls.len())).map(|n| urls[n * urls.len() / count].clone()).collect()
+    }
+
+    fn fleet(&mut self, count: usize, dwell: Duration) -> anyhow::Result<Arc<Fleet>> {
+        let urls = self.urls(count);
+        let mut fleet = fleet_text::anything_that_stands(&self.card, &self.dir, dwell, &urls, None)?;
+        fleet.cameras.iter_mut().for_each(|camera| Arc::make_mut(camera).gate = None);
+        (fleet.broker.host, fleet.broker.port) = (self.broker.ip().to_string(), self.broker.port());
+        self.rounds += 1;
+        fleet.data_dir = self.data.path().join(self.rounds.to_string());
         std::fs::create_dir_all(&fleet.data_dir)?;
         Ok(Arc::new(fleet))
-    };
-    let runtime = runtime()?;
-    let mut tally = Tally::default();
-    for round in 1..=ROUNDS {
-        step(&format!("node: {} cameras, round {round} of {ROUNDS}", cameras.count()));
-        let ours = runtime.block_on(measure(&fleet(NO_EVENTS, round)?, &cameras, window))?;
-        let drained = runtime.block_on(drain::measure(&cameras, Duration::from_secs(1), window / 2))?;
-        let floor = floors.measure(1e3 * cameras.key_every / drained.sessions_per_core, ours.batch)?;
-        tally.push(&ours, floor);
     }
-    let mut figures = tally.figures();
-    step("node: one more round, with events");
-    let eventful = runtime.block_on(measure(&fleet(EVENTS, ROUNDS + 1)?, &cameras, window))?;
-    figures.extend(
-        tally
-            .per_event(&eventful)
-            .map(|ms| Figure::plain("node.cpu_ms_per_event", ms, "ms of a core / event")),
-    );
-    Ok(figures)
+
+    fn measure(&mut self, count: usize, dwell: Duration) -> anyhow::Result<Round> {
+        let fleet = self.fleet(count, dwell)?;
+        self.runtime.block_on(measure(&fleet, &self.cameras, self.window))
+    }
+
+    /// Rounds with so many cameras, each beside its floors.
+    fn tally(&mut self, count: usize, floors: &mut Floors) -> anyhow::Result<Tally> {
+        let mut tally = Tally::default();
+        for round in 1..=ROUNDS {
+            step(&format!("node: {count} cameras, round {round} of {ROUNDS}"));
+            let ours = self.measure(count, NO_EVENTS)?;
+            let settle = Duration::from_secs(1);
+            let drained = self.runtime.block_on(drain::measure(&self.cameras, settle, self.window / 2))?;
+            let floor = floors.measure(1e3 * self.cameras.key_every / drained.sessions_per_core)?;
+            tally.push(&ours, floor);
+        }
+        Ok(tally)
+    }
+
+    /// What an event costs, and how long it takes to a subscriber, while few cameras have many of them.
+    fn with_events(&mut self, without: &Tally) -> anyhow::Result<Vec<Figure>> {
+        step("node: one more round, with events");
+        let arrivals = self.runtime.block_on(Arrivals::watch(self.broker))?;
+        let eventful = self.measure(FEW.min(self.cameras.count()), EVENTS)?;
+        let took = arrivals.sorted();
+        let mut figures = Vec::new();
+        if let Some(p99) = took.get((took.len() * 99 / 100).min(took.len().saturating_sub(1))) {
+            step(&format!(
+                "node: {} events arrived, the median after {:.0?}",
+                took.len(),
+                took[took.len() / 2]
+            ));
+            figures.push(Figure::plain(
+                "node.event_p99_ms",
+                p99.as_secs_f64() * 1e3,
+                "ms from capture to subscriber",
+            ));
+        }
+        let cost = without.per_event(&eventful);
+        figures.extend(cost.map(|ms| Figure::plain("node.cpu_ms_per_event", ms, "ms of a core / event")));
+        Ok(figures)
+    }
+
+    /// The same cameras seen by what people build instead; the ratio is how many times our cost that is.
+    fn beside(&mut self, ours: &Tally) -> anyhow::Result<Vec<Figure>> {
+        let count = ALTERNATIVES.min(self.cameras.count());
+        let urls = self.urls(count);
+        let Some(our_cost) = ours.total.ours() else { return Ok(vec![]) };
+        let versus = |name: &str, cost: f64| Figure {
+            name: name.to_owned(),
+            value: cost / our_cost,
+            unit: "times our processor time per look",
+            floor: None,
+            ratio: None,
+        };
+        let mut figures = Vec::new();
+        step(&format!("node: {count} of the cameras with a Python pipeline"));
+        if let Some(cost) = alternatives::python(&urls, &self.card, self.window)? {
+            step(&format!("node: Python takes {cost:.2} ms of a core per look"));
+            figures.push(versus("node.vs_python", cost));
+        }
+        step(&format!("node: {count} of the cameras with a GStreamer chain, without inference"));
+        let window = self.window;
+        if let Some(cost) = alternatives::gstreamer(&mut self.cameras, &urls, &self.card, window)? {
+            let inference = ours.infer.floor().unwrap_or(0.0);
+            step(&format!(
+                "node: GStreamer takes {cost:.2} ms of a core per look, and {inference:.2} for the model alone"
+            ));
+            figures.push(versus("node.vs_gstreamer", cost + inference));
+        }
+        Ok(figures)
+    }
 }
 
 /// Processor milliseconds per look, by stage.
@@ -117,10 +221,11 @@ impl Floors {
         Ok(Self { model, decode: Floor::new(&keys, FLOOR_PICTURES)? })
     }
 
-    fn measure(&mut self, ingest: f64, batch: usize) -> anyhow::Result<Option<Cost>> {
+    /// The model one picture at a time: larger runs cost more on a processor.
+    fn measure(&mut self, ingest: f64) -> anyhow::Result<Option<Cost>> {
         let Some(decode) = &self.decode else { return Ok(None) };
         let decode = 1e3 / decode.rate()?;
-        Ok(Some(Cost { ingest, decode, infer: 1e3 / alone(&mut self.model, batch, 0.5)? }))
+        Ok(Some(Cost { ingest, decode, infer: 1e3 / alone(&mut self.model, 1, 0.5)? }))
     }
 }
 
@@ -133,16 +238,14 @@ struct Round {
     stages: Cost,
     /// Share of the key pictures due that were not dropped on their way to a look.
     coverage: f64,
-    /// Mean size of a batch, rounded.
-    batch: usize,
 }
 
 async fn measure(fleet: &Arc<Fleet>, cameras: &Cameras, window: Duration) -> anyhow::Result<Round> {
-    let pipeline = Pipeline::start(fleet, ingest::Policy::default(), Box::new(|_| ()))?;
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let pipeline = Pipeline::start(fleet, crate::pipeline::policy(&fleet.node), Box::new(|_| ()))?;
+    let deadline = Instant::now() + Duration::from_secs(60);
     while fleet.cameras.iter().any(|camera| pipeline.looks_of(&camera.id) == 0) {
         if Instant::now() > deadline {
-            bail!("not every camera had a look within 30 s: {}", serde_json::to_string(&pipeline.report())?);
+            bail!("not every camera had a look within 60 s: {}", serde_json::to_string(&pipeline.report())?);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -165,13 +268,12 @@ async fn measure(fleet: &Arc<Fleet>, cameras: &Cameras, window: Duration) -> any
         events: after.events - before.events,
         stages: by_stage(&threads, &now, looks),
         coverage: coverage(&before, &after),
-        batch: (pictures as f64 / (runs as f64).max(1.0)).round().max(1.0) as usize,
     };
     step(&format!(
-        "node: {:.1} looks/s of {:.1} that the cameras offer, batches of {}, {} events, {:.0} % of a core",
+        "node: {:.1} looks/s of {:.1} that the cameras offer, {:.1} pictures per batch, {} events, {:.0} % of a core",
         looks / wall.as_secs_f64(),
-        cameras.count() as f64 / cameras.key_every,
-        round.batch,
+        fleet.cameras.len() as f64 / cameras.key_every,
+        pictures as f64 / (runs as f64).max(1.0),
         round.events,
         100.0 * spent.as_secs_f64() / wall.as_secs_f64(),
     ));
@@ -210,7 +312,6 @@ fn by_stage(before: &BTreeMap<String, Duration>, after: &BTreeMap<String, Durati
 /// All rounds.
 #[derive(Default)]
 struct Tally {
-    looks_per_core: Pairs,
     total: Pairs,
     ingest: Pairs,
     decode: Pairs,
@@ -219,10 +320,11 @@ struct Tally {
     coverage: Vec<f64>,
 }
 
+const MS: &str = "ms of a core / look";
+
 impl Tally {
     fn push(&mut self, ours: &Round, floor: Option<Cost>) {
         let sum = floor.map(|f| f.ingest + f.decode + f.infer);
-        self.looks_per_core.push(1e3 / ours.total, sum.map(|ms| 1e3 / ms));
         self.total.push(ours.total, sum);
         self.ingest.push(ours.stages.ingest, floor.map(|f| f.ingest));
         self.decode.push(ours.stages.decode, floor.map(|f| f.decode));
@@ -239,11 +341,19 @@ impl Tally {
     }
 
     fn figures(&self) -> Vec<Figure> {
-        const MS: &str = "ms of a core / look";
         let middle = |values: &[f64]| median(values.iter().copied()).unwrap_or(f64::NAN);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+        let total = self.total.figure("node.cpu_ms_per_look", MS, Kind::Cost);
+        let cameras = |ms: f64| PLANNED * cores * LOOK_EVERY * 1e3 / ms;
         vec![
-            self.looks_per_core.figure("node.looks_per_core", "looks / core second", Kind::Rate),
-            self.total.figure("node.cpu_ms_per_look", MS, Kind::Cost),
+            Figure {
+                name: "node.cameras".to_owned(),
+                value: cameras(total.value),
+                unit: "cameras at a look in 2 s, 0.9 of the cores",
+                floor: total.floor.map(cameras),
+                ratio: total.ratio,
+            },
+            total,
             self.ingest.figure("node.cpu_ms_per_look.sockets", MS, Kind::Cost),
             self.decode.figure("node.cpu_ms_per_look.decode", MS, Kind::Cost),
             self.infer.figure("node.cpu_ms_per_look.infer", MS, Kind::Cost),

@@ -53,6 +53,11 @@ impl Pairs {
         median(self.ours.iter().copied())
     }
 
+    /// The median of the floors; `None` where there is none.
+    pub fn floor(&self) -> Option<f64> {
+        median(self.floor.iter().copied())
+    }
+
     /// The medians; the ratio is the median of the rounds' ratios.
     pub fn figure(&self, name: impl Into<String>, unit: &'static str, kind: Kind) -> Figure {
         let ratios = self.ours.iter().zip(&self.floor).map(|(ours, floor)| match kind {
