@@ -55,6 +55,10 @@ pub struct Rule {
     pub end_after: Duration,
     /// After `ended`, nothing begins in the same place for this long.
     pub cooldown: Duration,
+    /// A situation in the same place within this time after another is the same problem again.
+    pub recurs_within: Duration,
+    /// So many begin in 24 hours, in one zone; of more, only their number is told.
+    pub cap_per_day: u32,
     /// When it applies; `None`: always. Time outside does not count.
     pub windows: Option<Arc<Calendar>>,
 }
@@ -71,6 +75,8 @@ impl Rule {
             update_every: Duration::from_secs(60),
             end_after: Duration::from_secs(10),
             cooldown: Duration::ZERO,
+            recurs_within: Duration::from_secs(24 * 3_600),
+            cap_per_day: 20,
             windows: None,
         }
     }

@@ -78,6 +78,18 @@ static RULE: Shape = Shape {
             "0s",
             "After `ended`, nothing begins in the same place for this long.",
         ),
+        default(
+            "recurs_within",
+            Kind::Duration(ms(0), ms(30 * DAY)),
+            "24h",
+            "A situation in the same place within this time after another says which: the same problem again.",
+        ),
+        default(
+            "cap_per_day",
+            Kind::Whole(1, 100_000),
+            "20",
+            "So many begin in 24 hours, in one zone; of more, only their number is told, in the camera's health.",
+        ),
         optional(
             "windows",
             Kind::List(&Kind::Map(&WINDOW), 1, 64),

@@ -216,6 +216,8 @@ pub(crate) fn situation(
         update_every: rule.duration("update_every")?,
         end_after: rule.duration("end_after")?,
         cooldown: rule.duration("cooldown")?,
+        recurs_within: rule.duration("recurs_within")?,
+        cap_per_day: rule.whole("cap_per_day")? as u32,
         windows,
     };
     let text = |fields: &Fields, key| fields.text(key).map(Arc::<str>::from);

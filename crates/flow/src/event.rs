@@ -118,6 +118,8 @@ pub struct Event {
     pub confidence: Score,
     /// What takes part; at `ended`, as last seen.
     pub objects: Vec<EventObject>,
+    /// The situation of this kind that was in the same place not long before: the same problem again.
+    pub recurs: Option<EventId>,
     /// Which model saw it.
     pub model: ModelId,
     /// The look that decided; its picture is the evidence.

@@ -58,6 +58,7 @@ impl Speaker {
                 worker: self.worker.clone(),
                 epoch: 0,
                 problem: format!("{}/{}/{}", key.camera, key.zone, key.situation),
+                recurs: event.recurs,
             },
         }
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fleet::{Camera, Rule};
-use flow::{Basis, CameraId, Detection, Detections, Event, Luma, Polygon, Timestamp};
+use flow::{
+    Basis, CameraId, Detection, Detections, Event, EventId, Luma, Polygon, SituationId, Timestamp, ZoneId,
+};
 
 use crate::background::Background;
 use crate::condition::{Condition, Watchman};
@@ -133,6 +135,22 @@ impl Scene {
             .watches
             .first()
             .map_or_else(Vec::new, |watch| background.covered(&watch.zones, &self.ignore))
+    }
+
+    /// The desk says of a situation, open or over, that it is no problem: an open one ends at the next look, and for a
+    /// day nothing of its kind begins in the same place; for twice as long each time that the desk says so again, up to
+    /// a month. `false`: no such situation is remembered.
+    pub fn dismiss(&mut self, event: EventId, now: Timestamp) -> bool {
+        self.mind.watches.iter_mut().any(|watch| watch.dismiss(event, now))
+    }
+
+    /// How many situations did not begin of late, because a rule's `cap_per_day` was reached: zone, situation, number.
+    pub fn held_back(&self) -> Vec<(ZoneId, SituationId, u32)> {
+        let held = self.mind.watches.iter().filter(|watch| watch.held_back() > 0);
+        held.map(|watch| {
+            (watch.zones[watch.zone_index].id.clone(), watch.rule.situation.clone(), watch.held_back())
+        })
+        .collect()
     }
 
     /// How many situations are open.

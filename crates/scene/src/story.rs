@@ -2,7 +2,8 @@
 
 use fleet::Rule;
 use flow::{
-    Detections, Event, EventId, EventObject, Phase, Score, SituationId, SituationKey, Timestamp, ZoneId,
+    Detections, Event, EventId, EventObject, NormBox, Phase, Score, SituationId, SituationKey, Timestamp,
+    ZoneId,
 };
 
 /// The part of a situation that its events show.
@@ -20,6 +21,10 @@ pub(crate) struct Story {
     confidence: Score,
     /// Its things, as last seen.
     objects: Vec<EventObject>,
+    /// The situation that was in the same place not long before.
+    recurs: Option<EventId>,
+    /// The desk has said that it is no problem.
+    dismissed: bool,
 }
 
 /// What is seen of a situation in one look.
@@ -34,7 +39,7 @@ impl Story {
         key: &SituationKey,
         rule: &Rule,
         number: u64,
-        first_seen: Timestamp,
+        (first_seen, recurs): (Timestamp, Option<EventId>),
         seen: Seen,
         look: &Detections,
     ) -> (Self, Event) {
@@ -50,6 +55,8 @@ impl Story {
             sequence: 0,
             confidence: seen.confidence,
             objects: seen.objects,
+            recurs,
+            dismissed: false,
         };
         let event = story.event(rule, Phase::Began, look);
         (story, event)
@@ -67,6 +74,22 @@ impl Story {
     /// It is over since `at`.
     pub fn end(&mut self, rule: &Rule, at: Timestamp, look: &Detections) -> Event {
         self.event(rule, Phase::Ended { at }, look)
+    }
+
+    /// Its id.
+    pub fn id(&self) -> EventId {
+        self.id
+    }
+
+    /// The desk says that it is no problem: it ends at the next look. Where it was.
+    pub fn dismiss(&mut self) -> Vec<NormBox> {
+        self.dismissed = true;
+        self.objects.iter().map(|object| object.bbox).collect()
+    }
+
+    /// Whether it only waits for a look to end at.
+    pub fn is_dismissed(&self) -> bool {
+        self.dismissed
     }
 
     /// Where it was last seen.
@@ -93,6 +116,7 @@ impl Story {
             last_seen: self.last_seen,
             confidence: self.confidence,
             objects: self.objects.clone(),
+            recurs: self.recurs,
             model: look.model.clone(),
             frame: look.frame.clone(),
             captured: look.captured,

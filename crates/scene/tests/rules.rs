@@ -253,3 +253,59 @@ fn two_rules_of_one_zone_do_not_disturb_each_other() {
     );
     assert_eq!(events[0].1.began, at(6));
 }
+
+#[test]
+fn the_same_place_again_is_the_same_problem_and_says_so() {
+    let mut scene = scene_of(rule("illegal_parking", dwell("car", 10)));
+    let events = run(&mut scene, 0..240, |s| match s {
+        0..30 | 60..100 => vec![thing("car", 0.8, CAR)],
+        130..170 => vec![thing("car", 0.8, [0.1, 0.5, 0.2, 0.2])],
+        _ => vec![],
+    });
+    let began: Vec<_> = events.iter().filter(|(_, e)| e.phase == Phase::Began).map(|(_, e)| e).collect();
+    assert_eq!(began.len(), 3);
+    assert_eq!(began[0].recurs, None);
+    assert_eq!(began[1].recurs, Some(began[0].id));
+    assert_eq!(began[2].recurs, None, "another place");
+}
+
+#[test]
+fn what_the_desk_dismisses_ends_and_is_left_alone_for_a_day_then_longer() {
+    let hour = 3_600;
+    let quiet = Rule { update_every: secs(7 * 24 * 3_600), ..rule("illegal_parking", dwell("car", 10)) };
+    let mut scene = scene_of(quiet);
+    let parked = || vec![thing("car", 0.8, CAR)];
+    let first = run(&mut scene, 0..12, |_| parked());
+    assert!(scene.dismiss(first[0].1.id, at(12)));
+    let ended = run(&mut scene, 12..40, |_| parked());
+    assert_eq!(story(&ended), [(12, "ended 12".into())]);
+    // It comes and goes all day: nothing. The next day: again, and linked with the first.
+    let mut events = Vec::new();
+    for second in (40..25 * hour).step_by(20) {
+        events.extend(scene.look(&look(second, if second % hour < 1_800 { parked() } else { vec![] }), None));
+    }
+    let began: Vec<_> = events.iter().filter(|e| e.phase == Phase::Began).collect();
+    assert_eq!(began.len(), 1);
+    assert!(began[0].began >= at(24 * hour));
+    // Said again: two days.
+    assert!(scene.dismiss(began[0].id, at(25 * hour)));
+    let mut again = Vec::new();
+    for second in (25 * hour..75 * hour).step_by(20) {
+        again.extend(scene.look(&look(second, if second % hour < 1_800 { parked() } else { vec![] }), None));
+    }
+    let began: Vec<_> = again.iter().filter(|e| e.phase == Phase::Began).collect();
+    assert!(!began.is_empty() && began[0].began >= at(73 * hour), "{began:#?}");
+    assert!(!scene.dismiss(flow::EventId::new(at(0), &began[0].key, 99), at(0)), "never heard of");
+}
+
+#[test]
+fn beyond_the_cap_things_are_counted_and_not_told() {
+    let capped = Rule { cap_per_day: 3, ..rule("illegal_parking", dwell("car", 10)) };
+    let mut scene = scene_of(capped);
+    let row =
+        |s: i64| (0..(s / 20).min(8)).map(|i| thing("car", 0.8, [0.1 * i as f32, 0.5, 0.08, 0.1])).collect();
+    let events = run(&mut scene, 0..240, row);
+    assert_eq!(events.iter().filter(|(_, e)| e.phase == Phase::Began).count(), 3);
+    let held = scene.held_back();
+    assert_eq!((held.len(), held[0].1.as_str(), held[0].2), (1, "illegal_parking", 5));
+}

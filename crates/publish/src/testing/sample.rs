@@ -78,6 +78,7 @@ pub fn event(number: u64, sequence: u32) -> Event {
                 first_seen: time(0),
             })
             .collect(),
+        recurs: None,
         model: ModelId::new("street-demo").unwrap(),
         frame: frame_id(),
         captured: time(60 + 30 * i64::from(sequence)),

@@ -133,6 +133,9 @@ pub struct EventData {
     pub epoch: u64,
     /// `{camera}/{zone}/{situation}`: equal for what may be the same problem.
     pub problem: String,
+    /// The situation of this kind that was in the same place not long before: the same problem again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recurs: Option<EventId>,
 }
 
 /// A text in two languages.

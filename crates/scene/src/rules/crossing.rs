@@ -1,7 +1,7 @@
 //! `cross`: a thing's foot crosses the zone's line.
 
 use fleet::{Cross, Direction, RuleKind};
-use flow::{Event, NormPoint, Timestamp};
+use flow::{Event, NormPoint};
 
 use super::situation::object;
 use super::{Place, View, foot};
@@ -23,7 +23,7 @@ impl Crossings {
     }
 
     /// A crossing begins and ends in one look: two events.
-    pub fn look(&mut self, place: &Place<'_>, view: &View<'_>, events: &mut Vec<Event>) {
+    pub fn look(&mut self, place: &mut Place<'_>, view: &View<'_>, events: &mut Vec<Event>) {
         let (RuleKind::Cross(rule), Some(line)) = (&place.rule.kind, place.zone.line) else { return };
         self.feet.retain(|(id, _)| view.tracks.iter().any(|track| track.id == *id));
         for track in view.tracks {
@@ -45,11 +45,14 @@ impl Crossings {
             if !view.unwatched.is_zero() || !crosses(rule, line, was_at, now_at) {
                 continue;
             }
+            if !place.may_begin(&track.bbox, view.now()) {
+                continue;
+            }
             self.number += 1;
             let seen = Seen { confidence: track.score, objects: vec![object(track)] };
-            let first_seen: Timestamp = track.first_seen;
+            let seen_since = (track.first_seen, None);
             let (mut story, began) =
-                Story::begin(&place.key, place.rule, self.number, first_seen, seen, view.look);
+                Story::begin(&place.key, place.rule, self.number, seen_since, seen, view.look);
             events.push(began);
             events.push(story.end(place.rule, view.now(), view.look));
         }

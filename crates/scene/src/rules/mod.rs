@@ -1,6 +1,7 @@
 //! One rule in one zone, with what it has found.
 
 mod crossing;
+mod memory;
 mod situation;
 mod things;
 mod zone;
@@ -9,18 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::{Rule, RuleKind, Zone};
-use flow::{Detection, Detections, Event, NormBox, NormPoint, SituationKey, Timestamp};
+use flow::{Detection, Detections, Event, EventId, NormBox, NormPoint, SituationKey, Timestamp};
 
 use crate::tracker::Track;
+use memory::Memory;
 
 pub(crate) use crossing::Crossings;
 pub(crate) use things::Things;
 pub(crate) use zone::ZoneClock;
-
-/// Two boxes that overlap this much stand in the same place.
-const SAME_PLACE_IOU: f32 = 0.3;
-/// How many ended situations a rule remembers in a zone.
-const MAX_ENDED: usize = 32;
 
 /// One look, with everything that a rule may ask of it.
 pub(crate) struct View<'a> {
@@ -68,8 +65,7 @@ pub(crate) struct Watch {
 pub(crate) struct State {
     /// Since when the rule applies; `None`: it does not, by its calendar.
     applies_since: Option<Timestamp>,
-    /// Where situations ended, for the rule's `cooldown`.
-    ended: Vec<(NormBox, Timestamp)>,
+    memory: Memory,
     found: Found,
 }
 
@@ -90,7 +86,7 @@ impl State {
             }
             RuleKind::Cross(_) => Found::Line(Crossings::default()),
         };
-        Self { applies_since: None, ended: Vec::new(), found }
+        Self { applies_since: None, memory: Memory::default(), found }
     }
 
     /// Whether this is the state of such a rule.
@@ -107,15 +103,20 @@ pub(crate) struct Place<'a> {
     pub zone_index: usize,
     /// Time before this does not count.
     pub since: Timestamp,
-    cooling: &'a [(NormBox, Timestamp)],
+    memory: &'a mut Memory,
 }
 
 impl Place<'_> {
-    /// Whether something ended in this place so lately that nothing begins there yet.
-    pub fn cools(&self, place: &NormBox, now: Timestamp) -> bool {
-        self.cooling.iter().any(|(was, at)| {
-            now.duration_since(*at).unsigned_abs() < self.rule.cooldown && was.iou(place) >= SAME_PLACE_IOU
-        })
+    /// Whether a situation may begin here, for all that is remembered; asked only where the rule holds.
+    pub fn may_begin(&mut self, place: &NormBox, now: Timestamp) -> bool {
+        !self.memory.cools(self.rule, place, now)
+            && !self.memory.dismissed(place, now)
+            && self.memory.allows(self.rule, place)
+    }
+
+    /// The situation that was here before, if that is not long ago.
+    pub fn before(&self, place: &NormBox, now: Timestamp) -> Option<EventId> {
+        self.memory.before(self.rule, place, now)
     }
 
     /// Of `time` up to now, what counts.
@@ -141,7 +142,7 @@ impl Watch {
     pub fn look(&mut self, view: &View<'_>, events: &mut Vec<Event>, over: &mut Vec<u64>) {
         let now = view.now();
         let zone = &self.zones[self.zone_index];
-        self.state.ended.retain(|(_, at)| now.duration_since(*at).unsigned_abs() < self.rule.cooldown);
+        self.state.memory.age(&self.rule, now);
         let key = SituationKey {
             camera: view.look.frame.camera.clone(),
             zone: zone.id.clone(),
@@ -156,35 +157,42 @@ impl Watch {
                 Found::Zone(clock) => clock.end_all(&self.rule, view.look, events),
                 Found::Line(crossings) => crossings.forget(),
             }
-            self.remember(&events[before..], now);
+            self.state.memory.note(&events[before..], now);
             return;
         }
         let since = *self.state.applies_since.get_or_insert_with(|| applies_since(&self.rule, zone, now));
-        let place = Place {
+        let mut place = Place {
             key,
             rule: &self.rule,
             zone,
             zone_index: self.zone_index,
             since,
-            cooling: &self.state.ended,
+            memory: &mut self.state.memory,
         };
         match &mut self.state.found {
-            Found::Things(things) => things.look(&place, view, events, over),
-            Found::Zone(clock) => clock.look(&place, view, events),
-            Found::Line(crossings) => crossings.look(&place, view, events),
+            Found::Things(things) => things.look(&mut place, view, events, over),
+            Found::Zone(clock) => clock.look(&mut place, view, events),
+            Found::Line(crossings) => crossings.look(&mut place, view, events),
         }
-        self.remember(&events[before..], now);
+        self.state.memory.note(&events[before..], now);
     }
 
-    fn remember(&mut self, events: &[Event], now: Timestamp) {
-        if self.rule.cooldown.is_zero() {
-            return;
-        }
-        for event in events.iter().filter(|event| matches!(event.phase, flow::Phase::Ended { .. })) {
-            self.state.ended.extend(event.objects.iter().map(|object| (object.bbox, now)));
-        }
-        let excess = self.state.ended.len().saturating_sub(MAX_ENDED);
-        self.state.ended.drain(..excess);
+    /// The desk says of this situation that it is no problem: it ends if it is open, and the same place is left alone
+    /// for a while. `true`: it was this rule's.
+    pub fn dismiss(&mut self, event: EventId, now: Timestamp) -> bool {
+        let open = match &mut self.state.found {
+            Found::Things(things) => things.dismiss(event),
+            Found::Zone(clock) => clock.dismiss(event),
+            Found::Line(_) => None,
+        };
+        let Some(places) = open.or_else(|| self.state.memory.places_of(event)) else { return false };
+        self.state.memory.dismiss(&places, now);
+        true
+    }
+
+    /// How many situations did not begin of late because of the rule's cap.
+    pub fn held_back(&self) -> u32 {
+        self.state.memory.held_back()
     }
 
     /// Whether an open situation is made of this track.

@@ -1,7 +1,7 @@
 //! A situation that is made of things which stand somewhere.
 
 use fleet::Rule;
-use flow::{Detections, Event, EventObject, NormBox, Score, SituationKey, Timestamp};
+use flow::{Detections, Event, EventId, EventObject, NormBox, Score, SituationKey, Timestamp};
 
 use crate::story::{Seen, Story};
 use crate::tracker::{Presence, Track};
@@ -52,10 +52,22 @@ enum Verdict<'t> {
 
 impl Situation {
     /// Begins with `track`, of which the rule now holds.
-    pub fn begin(key: &SituationKey, rule: &Rule, track: &Track, look: &Detections) -> (Self, Event) {
+    /// `recurs`: the situation that was in the same place before.
+    pub fn begin(
+        key: &SituationKey,
+        rule: &Rule,
+        track: &Track,
+        recurs: Option<EventId>,
+        look: &Detections,
+    ) -> (Self, Event) {
         let seen = Seen { confidence: confidence(track), objects: vec![object(track)] };
-        let (story, event) = Story::begin(key, rule, track.id, track.still_since(), seen, look);
+        let (story, event) = Story::begin(key, rule, track.id, (track.still_since(), recurs), seen, look);
         (Self { story, members: vec![Member::new(track)], gone_since: None }, event)
+    }
+
+    /// What its events show.
+    pub fn story(&mut self) -> &mut Story {
+        &mut self.story
     }
 
     /// Whether a track is part of it.
@@ -86,6 +98,9 @@ impl Situation {
     /// Takes one look. The event to send, if any; `ended` is the last.
     pub fn look(&mut self, rule: &Rule, tracks: &[Track], look: &Detections) -> Option<Event> {
         let now = look.captured;
+        if self.story.is_dismissed() {
+            return Some(self.story.end(rule, now, look));
+        }
         let mut present = Vec::new();
         let mut unclear = false;
         let mut gone = Vec::new();

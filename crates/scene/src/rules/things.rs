@@ -1,7 +1,7 @@
 //! `dwell` and `together`: things that stand still in a zone, alone or with others beside them.
 
 use fleet::{Dwell, Per, Rule, RuleKind, Together};
-use flow::{Detections, Event, Phase};
+use flow::{Detections, Event, EventId, NormBox, Phase};
 
 use super::situation::Situation;
 use super::{Place, View, foot, side_by_side};
@@ -38,6 +38,12 @@ impl Things {
         self.open.len()
     }
 
+    /// The desk says of this situation that it is no problem. Where it is.
+    pub fn dismiss(&mut self, event: EventId) -> Option<Vec<NormBox>> {
+        let story = self.open.iter_mut().map(Situation::story).find(|story| story.id() == event);
+        story.map(|story| story.dismiss())
+    }
+
     /// Ends everything: the rule no longer applies.
     pub fn end_all(&mut self, rule: &Rule, look: &Detections, events: &mut Vec<Event>, over: &mut Vec<u64>) {
         for mut situation in self.open.drain(..) {
@@ -47,7 +53,13 @@ impl Things {
         self.company.clear();
     }
 
-    pub fn look(&mut self, place: &Place<'_>, view: &View<'_>, events: &mut Vec<Event>, over: &mut Vec<u64>) {
+    pub fn look(
+        &mut self,
+        place: &mut Place<'_>,
+        view: &View<'_>,
+        events: &mut Vec<Event>,
+        over: &mut Vec<u64>,
+    ) {
         let ended = self.open.extract_if(.., |situation| {
             let event = situation.look(place.rule, view.tracks, view.look);
             let ended = event.as_ref().is_some_and(|e| matches!(e.phase, Phase::Ended { .. }));
@@ -64,22 +76,22 @@ impl Things {
     }
 
     /// Opens a situation for every track of which the rule now holds.
-    fn begin(&mut self, place: &Place<'_>, view: &View<'_>, events: &mut Vec<Event>) {
-        let Some(dwell) = place.rule.kind.things() else { return };
+    fn begin(&mut self, place: &mut Place<'_>, view: &View<'_>, events: &mut Vec<Event>) {
+        let rule = place.rule;
+        let Some(dwell) = rule.kind.things() else { return };
         for track in view.tracks {
-            if !holds(place, dwell, track, view)
-                || self.known(track, view.tracks)
-                || place.cools(&track.place(), view.now())
-            {
+            if !holds(place, dwell, track, view) || self.known(track, view.tracks) {
                 continue;
             }
             if dwell.per == Per::Group && self.join(track, view.tracks) {
                 continue;
             }
-            if !self.accompanied(place.rule, track) {
+            let at = track.place();
+            if !self.accompanied(place.rule, track) || !place.may_begin(&at, view.now()) {
                 continue;
             }
-            let (situation, event) = Situation::begin(&place.key, place.rule, track, view.look);
+            let recurs = place.before(&at, view.now());
+            let (situation, event) = Situation::begin(&place.key, place.rule, track, recurs, view.look);
             self.open.push(situation);
             events.push(event);
         }

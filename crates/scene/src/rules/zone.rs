@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fleet::{Rule, RuleKind};
-use flow::{ClassName, Detection, Detections, Event, EventObject, Score, Timestamp};
+use flow::{ClassName, Detection, Detections, Event, EventId, EventObject, NormBox, Score, Timestamp};
 
 use super::{Place, View};
 use crate::story::{Seen, Story};
@@ -52,13 +52,18 @@ impl ZoneClock {
         self.open.is_some()
     }
 
+    /// The desk says that the open situation is no problem. Where it is.
+    pub fn dismiss(&mut self, event: EventId) -> Option<Vec<NormBox>> {
+        self.open.as_mut().filter(|story| story.id() == event).map(Story::dismiss)
+    }
+
     /// Ends it: the rule no longer applies.
     pub fn end_all(&mut self, rule: &Rule, look: &Detections, events: &mut Vec<Event>) {
         events.extend(self.open.take().map(|mut story| story.end(rule, look.captured, look)));
         (self.run, self.gone_since) = (None, None);
     }
 
-    pub fn look(&mut self, place: &Place<'_>, view: &View<'_>, events: &mut Vec<Event>) {
+    pub fn look(&mut self, place: &mut Place<'_>, view: &View<'_>, events: &mut Vec<Event>) {
         let reading = read(place, view);
         if let Some(run) = &mut self.run {
             run.unwatched += view.unwatched;
@@ -75,6 +80,11 @@ impl ZoneClock {
     fn follow(&mut self, place: &Place<'_>, reading: &Reading, view: &View<'_>) -> Option<Event> {
         let story = self.open.as_mut()?;
         let now = view.now();
+        if story.is_dismissed() {
+            let event = story.end(place.rule, now, view.look);
+            (self.open, self.run, self.gone_since) = (None, None, None);
+            return Some(event);
+        }
         match reading {
             Reading::Holds(objects, score) => {
                 self.gone_since = None;
@@ -98,7 +108,7 @@ impl ZoneClock {
     }
 
     /// Runs the clock; the event, once it has run long enough.
-    fn wait(&mut self, place: &Place<'_>, reading: Reading, view: &View<'_>) -> Option<Event> {
+    fn wait(&mut self, place: &mut Place<'_>, reading: Reading, view: &View<'_>) -> Option<Event> {
         let now = view.now();
         let (objects, score) = match reading {
             Reading::Unclear => return None,
@@ -139,9 +149,11 @@ impl ZoneClock {
         if place.counted(ran, now) < at_least(place.rule) || run.hits < 2 || run.share() < share(place.rule) {
             return None;
         }
-        if objects.iter().any(|object| place.cools(&object.bbox, now)) {
+        let at = objects.first()?.bbox;
+        if !place.may_begin(&at, now) {
             return None;
         }
+        let recurs = place.before(&at, now);
         let mean = run.score_sum / run.hits as f32 * run.share();
         let confidence = Score::new(mean.clamp(0.0, 1.0)).unwrap_or(score);
         self.number += 1;
@@ -149,7 +161,7 @@ impl ZoneClock {
             &place.key,
             place.rule,
             self.number,
-            run.since,
+            (run.since, recurs),
             Seen { confidence, objects },
             view.look,
         );
