@@ -16,6 +16,7 @@ mod live;
 mod picture_health;
 mod pipeline;
 mod table;
+mod versions;
 
 use std::process::ExitCode;
 
@@ -51,6 +52,8 @@ enum Command {
     Sim(cmd::sim::Args),
     /// Measure a stage, or all of them, beside the floor under it
     Bench(bench::Args),
+    /// List, check, describe and fetch models
+    Models(cmd::models::Args),
 }
 
 /// A mistake of the user's: exit code 2 instead of 1.
@@ -87,6 +90,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => cmd::replay::run(args),
         Command::Sim(args) => cmd::sim::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Models(args) => cmd::models::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

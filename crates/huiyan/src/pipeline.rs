@@ -1,6 +1,6 @@
 //! The wiring: the only place where two stages meet, and where each queue's overflow rule is said.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -9,16 +9,18 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, bounded};
 use decode::{Pool, PoolOptions};
-use fleet::{Camera, Fleet, ModelCard};
-use flow::{CameraId, Counter, Event, Flow, Look, ModelId};
-use infer::{Detector, Route, Runtime};
+use fleet::{Camera, Fleet};
+use flow::{Basis, CameraId, Counter, Event, Flow, Look};
+use infer::{Detector, Gate, GateNumbers, Passage, Route, Runtime};
 use ingest::{Ingest, Policy};
-use publish::{ModelInfo, Publisher};
+use publish::Publisher;
 use scene::Scene;
 use tokio_util::sync::CancellationToken;
 
+use crate::UserError;
 use crate::health::{Board, Known};
 use crate::picture_health::Limits;
+use crate::versions::{Infos, Versions};
 
 /// Detections that wait for the scenes; the inference threads wait with them.
 const LOOKS_WAITING: usize = 64;
@@ -40,7 +42,9 @@ pub type OnEvent = Box<dyn Fn(Told<'_>) + Send>;
 pub struct Pipeline {
     ingest: Ingest,
     pool: Arc<Pool>,
+    gate: Arc<Gate>,
     detector: Arc<Detector>,
+    versions: Arc<Versions>,
     scenes: JoinHandle<()>,
     publisher: Arc<Publisher>,
     board: Arc<Board>,
@@ -71,6 +75,8 @@ pub struct Report {
     pub ingest: Flow,
     /// Access units received; pictures passed on.
     pub decode: Flow,
+    /// Pictures spared the model, whose looks were passed on; pictures let through, by reason.
+    pub gate: GateNumbers,
     /// Pictures received; looks passed on.
     pub infer: Flow,
     /// Looks received; looks judged.
@@ -89,9 +95,10 @@ impl Pipeline {
     /// Starts every stage, last stage first, so that each is handed its output. Must be called within a tokio
     /// runtime.
     pub fn start(fleet: &Arc<Fleet>, policy: Policy, on_event: OnEvent) -> anyhow::Result<Self> {
-        let cards = load_models(fleet)?;
-        let runtime = Runtime::load(fleet.node.onnxruntime.as_deref())?;
-        let models = cards.iter().map(|card| (card.id.clone(), ModelInfo::from(card))).collect();
+        let versions = Arc::new(Versions::load(fleet)?);
+        let runtime = runtime(fleet)?;
+        tracing::info!(by = ?runtime.provider_names(), library = %runtime.library().display(), "inference");
+        let gate = Arc::new(Gate::new(&fleet.cameras));
 
         // Events are never dropped: they wait on disk until the broker has acknowledged them.
         let options = publish::Options::from_fleet(fleet);
@@ -105,7 +112,8 @@ impl Pipeline {
         });
         let stage = SceneStage {
             fleet: fleet.clone(),
-            models,
+            gate: gate.clone(),
+            models: versions.infos.clone(),
             publisher: publisher.clone(),
             tally: tally.clone(),
             on_event,
@@ -120,16 +128,24 @@ impl Pipeline {
             max_delay: fleet.node.max_delay,
         };
         // When not all can be looked at, the least important cameras are left out first.
-        let route = |c: &Arc<Camera>| Route { model: c.model.clone(), priority: c.look.priority };
+        let route = |c: &Arc<Camera>| Route {
+            model: c.model.clone(),
+            priority: c.look.priority,
+            tiles: c.tiles.clone(),
+        };
         let routes: HashMap<CameraId, Route> =
             fleet.cameras.iter().map(|c| (c.id.clone(), route(c))).collect();
+        let (looked, looks_out) = (gate.clone(), looks_in.clone());
         let detector = Arc::new(Detector::new(
             &runtime,
-            cards,
+            versions.cards(),
             options,
             move |camera| routes.get(camera).expect("frames come from the fleet's cameras").clone(),
             // Fails only once the scene thread is gone, which is after this stage has stopped.
-            move |look| drop(looks_in.send(look)),
+            move |look| {
+                looked.looked(&look);
+                drop(looks_out.send(look));
+            },
         )?);
 
         let limits = Limits {
@@ -149,8 +165,12 @@ impl Pipeline {
         };
 
         // Access units: bounded; a full queue refuses, and `ingest` drops to that camera's next key picture.
-        let options = PoolOptions { threads: fleet.node.decode_threads, ..PoolOptions::default() };
-        let frames = detector.clone();
+        let options = PoolOptions {
+            threads: fleet.node.decode_threads,
+            decoding: fleet.node.decoder,
+            ..PoolOptions::default()
+        };
+        let (judge, frames) = (gate.clone(), detector.clone());
         let (shown, tell_shown) = (board.clone(), tell.clone());
         let (faults, tell_fault) = (board.clone(), tell.clone());
         let pool = Arc::new(Pool::new(
@@ -161,7 +181,11 @@ impl Pipeline {
                     tracing::info!(camera = %health.camera, state = health.state.name(), "{}", health.reason);
                 }
                 tell_shown(news);
-                frames.offer(frame);
+                match judge.judge(frame) {
+                    Passage::Through(frame) => frames.offer(frame),
+                    // Waits for the scenes as other looks do, and the decoder's thread with it.
+                    Passage::Spared(look) => drop(looks_in.send(look)),
+                }
             },
             move |camera, fault| {
                 let news = faults.bad_picture(camera, &fault.to_string(), Instant::now());
@@ -172,6 +196,8 @@ impl Pipeline {
             },
         )?);
 
+        tracing::info!(threads = pool.threads(), by = %pool.backend(), "decoding");
+
         let units = pool.clone();
         let sink: ingest::Sink = Arc::new(move |unit| units.offer(unit).map_err(|_| ingest::Overflow));
         let sessions = board.clone();
@@ -179,7 +205,7 @@ impl Pipeline {
             Arc::new(move |health| tell(sessions.session(health, Instant::now())));
         let ingest = Ingest::start(fleet.cameras.clone(), policy, sink, health, &CancellationToken::new());
 
-        Ok(Self { ingest, pool, detector, scenes, publisher, board, tally })
+        Ok(Self { ingest, pool, gate, detector, versions, scenes, publisher, board, tally })
     }
 
     /// The account of every stage.
@@ -198,6 +224,7 @@ impl Pipeline {
         Report {
             ingest: self.ingest.counters(),
             decode: self.pool.counters(),
+            gate: self.gate.numbers(),
             infer: self.detector.counters(),
             scene: self.tally.flow(),
             events: self.tally.events.get(),
@@ -222,10 +249,18 @@ impl Pipeline {
         self.detector.numbers()
     }
 
+    /// Lets new versions of the models take over; see [`Versions::renew`]. To be called where it may take its time.
+    pub fn renewal(&self) -> impl Fn(bool) + Send + Sync + 'static {
+        let (versions, gate) = (self.versions.clone(), self.gate.clone());
+        // The detector ends with the pipeline, whoever may still ask for new versions.
+        let detector = Arc::downgrade(&self.detector);
+        move |asked| versions.renew(&detector, &gate, asked)
+    }
+
     /// Stops in the order in which data flow, so that what is inside comes out; each stage has a deadline. Events
     /// that the broker has not acknowledged by then stay on disk for the next start.
     pub async fn stop(self) -> Report {
-        let Self { ingest, pool, detector, scenes, publisher, tally, .. } = self;
+        let Self { ingest, pool, gate, detector, scenes, publisher, tally, .. } = self;
         let (ingest, _) = ingest.shutdown().await;
         let stopped = tokio::task::spawn_blocking(move || {
             let decode = pool.shutdown(STOP_STAGE);
@@ -246,6 +281,7 @@ impl Pipeline {
         Report {
             ingest,
             decode,
+            gate: gate.numbers(),
             infer,
             scene: tally.flow(),
             publish,
@@ -266,24 +302,23 @@ pub fn policy(node: &fleet::Node) -> Policy {
     }
 }
 
-/// The cards of the models that some camera uses.
-fn load_models(fleet: &Fleet) -> anyhow::Result<Vec<ModelCard>> {
-    let mut used: BTreeMap<&ModelId, &Camera> = BTreeMap::new();
-    for camera in &fleet.cameras {
-        used.entry(&camera.model).or_insert(camera);
+/// ONNX Runtime with what the node's configuration asks for.
+fn runtime(fleet: &Fleet) -> anyhow::Result<Runtime> {
+    let node = &fleet.node;
+    let engines = node.engines.clone().unwrap_or_else(|| fleet.data_dir.join("engines"));
+    if node.providers.contains(&fleet::Provider::TensorRt) {
+        std::fs::create_dir_all(&engines).with_context(|| engines.display().to_string())?;
     }
-    used.into_keys()
-        .map(|id| {
-            let dir = fleet.models.get(id).with_context(|| format!("model {id} is not configured"))?;
-            ModelCard::load(dir).map_err(|mistakes| crate::UserError(mistakes.to_string()).into())
-        })
-        .collect()
+    let runtime = Runtime::load(node.onnxruntime.as_deref())?;
+    let runtime = runtime.with_providers(&node.providers, Some(&engines));
+    runtime.map_err(|error| UserError(error.to_string()).into())
 }
 
 /// Judges the looks and hands the events on, on one thread: a camera's looks stay in order, and the work is small.
 struct SceneStage {
     fleet: Arc<Fleet>,
-    models: HashMap<ModelId, ModelInfo>,
+    gate: Arc<Gate>,
+    models: Arc<Infos>,
     publisher: Arc<Publisher>,
     tally: Arc<SceneTally>,
     on_event: OnEvent,
@@ -303,6 +338,9 @@ impl SceneStage {
                 for event in scene.look(&look.detections, Some(&look.frame.luma)) {
                     self.publish(camera, &event, &look);
                 }
+                if look.detections.basis == Basis::Unchanged && scene.wants_look() {
+                    self.gate.ask(&camera.id);
+                }
                 self.tally.per_camera.get(&camera.id).inspect(|counter| counter.add(1));
             }
             self.tally.done.add(1);
@@ -315,11 +353,12 @@ impl SceneStage {
         self.tally.events.add(1);
         let situation =
             self.fleet.situations.get(&event.key.situation).expect("a rule's situation is checked");
-        let model = self.models.get(&event.model).expect("a look's model was loaded");
+        let seen = &look.detections;
+        let model = self.models.of(&seen.model, &seen.weights).expect("a look's model was loaded");
         let picture = Some((&look.frame, look.detections.list.as_slice()));
         let mut said = false;
         loop {
-            match self.publisher.submit(event, camera, situation, model, picture) {
+            match self.publisher.submit(event, camera, situation, &model, picture) {
                 Ok(done) => return (self.on_event)(Told { event, evidence: done.evidence_path }),
                 Err(error) if !said => {
                     tracing::error!(camera = %camera.id, "{error}; trying again each second")

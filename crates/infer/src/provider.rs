@@ -34,6 +34,13 @@ impl Runtime {
         self.set_providers(Providers { list: list.to_vec(), engines: engines.map(Path::to_owned) });
         Ok(self)
     }
+
+    /// What runs the models, by name, in the order in which it is tried.
+    pub fn provider_names(&self) -> Vec<&'static str> {
+        let list = &self.providers().list;
+        let cpu = list.is_empty().then_some(Provider::Cpu);
+        list.iter().copied().chain(cpu).map(Provider::name).collect()
+    }
 }
 
 /// Whether the library was built with a provider.
@@ -79,11 +86,6 @@ impl Providers {
         tensor_rt
     }
 
-    /// Their names, in order.
-    pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        let cpu = self.list.is_empty().then_some(Provider::Cpu);
-        self.list.iter().copied().chain(cpu).map(Provider::name)
-    }
 }
 
 #[cfg(test)]
@@ -120,6 +122,5 @@ mod tests {
             of(&[Provider::TensorRt, Provider::Cuda, Provider::Cpu]),
             ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
         );
-        assert_eq!(Providers::default().names().collect::<Vec<_>>(), ["cpu"]);
     }
 }

@@ -8,13 +8,15 @@ use anyhow::Context as _;
 use decode::{Pool, PoolOptions};
 use fleet::{Camera, Fleet, ModelCard, Sampling};
 use flow::{AccessUnit, CameraId, Detections, Event, Frame, MediaTime, Pixels, Role, SessionId, Timestamp};
-use infer::{Model, Runtime};
+use infer::{Model, Runner as _, Runtime, Tiled};
 use scene::Scene;
 use sim::Clip;
 
 use crate::annotate::{Canvas, VideoOut};
 use crate::{UserError, fleet_text};
 
+/// Pictures that go through the model at once, where it takes any number.
+const BATCH: usize = 8;
 /// Access units inside the decoder at once.
 const INSIDE: i64 = 8;
 
@@ -54,9 +56,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     let (camera, card, library) = subject(&args)?;
     let runtime = Runtime::load(library.as_deref())?;
-    let mut model = Model::open(&runtime, Arc::new(card))?;
+    let (batch, input, nms_iou) =
+        (card.batch.unwrap_or(BATCH).max(1), (card.width, card.height), card.thresholds.nms_iou);
+    let model = Model::open(&runtime, Arc::new(card))?;
+    let tiles = camera.tiles.clone();
+    let mut model = Tiled::new(model, input, nms_iou, batch, Arc::new(move |_| tiles.clone()));
     for video in &args.videos {
-        replay(&args, video, &camera, &mut model).with_context(|| video.display().to_string())?;
+        replay(&args, video, &camera, (&mut model, batch)).with_context(|| video.display().to_string())?;
     }
     Ok(())
 }
@@ -82,7 +88,12 @@ fn subject(args: &Args) -> anyhow::Result<(Camera, ModelCard, Option<PathBuf>)> 
     Ok(((**camera).clone(), load(&dir)?, fleet.node.onnxruntime.clone()))
 }
 
-fn replay(args: &Args, video: &Path, camera: &Camera, model: &mut Model) -> anyhow::Result<()> {
+fn replay(
+    args: &Args,
+    video: &Path,
+    camera: &Camera,
+    (model, batch): (&mut Tiled<Model>, usize),
+) -> anyhow::Result<()> {
     let clip = Clip::open(video)?;
     let id = camera_id(video);
     let camera = Camera { id: id.clone(), ..camera.clone() };
@@ -116,7 +127,6 @@ fn replay(args: &Args, video: &Path, camera: &Camera, model: &mut Model) -> anyh
     let bar = progress(looks as u64);
     let mut out = Output { args, start: args.start, camera: &camera, video: None, open: Vec::new() };
     let mut scene = Scene::new(&camera);
-    let batch = model.card().batch.unwrap_or(8).max(1);
     while let Ok(first) = frames.recv() {
         let mut some = vec![first];
         some.extend(frames.try_iter().take(batch - 1));

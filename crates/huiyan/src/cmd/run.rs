@@ -14,7 +14,10 @@ use crate::health::Known;
 use crate::pipeline::{self, Pipeline};
 use crate::{UserError, descriptors, fleet_text};
 
-/// Watch the cameras of a fleet.
+/// How often the models' cards are looked at.
+const CARDS_EVERY: Duration = Duration::from_secs(30);
+
+/// Watch the cameras of a fleet. SIGHUP: new versions of the models take over.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The fleet's YAML
@@ -45,7 +48,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         });
         let pipeline = Pipeline::start(&fleet, pipeline::policy(&fleet.node), on_event)?;
         tracing::info!(cameras = fleet.cameras.len(), broker = %fleet.broker.host, port = fleet.broker.port, "watching");
-        interrupted_or_over(args.limit).await;
+        watch_models(pipeline.renewal(), interrupted_or_over(args.limit)).await;
         let known = pipeline.health();
         let cameras = json.then(|| cameras(&fleet, &known, |camera| pipeline.looks_of(camera)));
         let mut coverage = Minutes::default();
@@ -65,6 +68,42 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
         Ok(())
     })
+}
+
+/// Lets new versions of the models take over, at SIGHUP and where a card has changed, until `over`.
+async fn watch_models(renew: impl Fn(bool) + Send + Sync + 'static, over: impl Future<Output = ()>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let renew = Arc::new(renew);
+    let mut asked = signal(SignalKind::hangup()).ok();
+    if asked.is_none() {
+        tracing::warn!("SIGHUP cannot be handled; new models are noticed within {CARDS_EVERY:?}");
+    }
+    let mut tick = tokio::time::interval(CARDS_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tick.tick().await;
+    tokio::pin!(over);
+    loop {
+        let hangup = async {
+            match &mut asked {
+                Some(signal) => drop(signal.recv().await),
+                None => std::future::pending().await,
+            }
+        };
+        let by_hand = tokio::select! {
+            () = &mut over => return,
+            () = hangup => true,
+            _ = tick.tick() => false,
+        };
+        let renew = renew.clone();
+        // One at a time: the next signal waits, and the end of the program does not.
+        let renewed = tokio::task::spawn_blocking(move || renew(by_hand));
+        tokio::select! {
+            () = &mut over => return,
+            done = renewed => if let Err(error) = done {
+                tracing::error!("looking for new models: {error}");
+            },
+        }
+    }
 }
 
 /// Every camera with its looks, its health and where its time went.

@@ -1,0 +1,157 @@
+//! The models in use, and new versions of them taking over while the program runs.
+//!
+//! A new version is a model's folder with another card and file. It is noticed when the program is told to look
+//! (SIGHUP) or by itself within half a minute, is held against the rules and against its own card, and takes over without a lost
+//! look. One that fails changes nothing, and is said once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+
+use anyhow::{Context as _, bail};
+use fleet::{Camera, Fleet, ModelCard};
+use flow::ModelId;
+use infer::{Detector, Gate};
+use publish::ModelInfo;
+use sha2::{Digest, Sha256};
+
+use crate::UserError;
+
+/// What events say about each version of each model that has looked since the start.
+#[derive(Default)]
+pub struct Infos(RwLock<HashMap<(ModelId, Arc<str>), ModelInfo>>);
+
+impl Infos {
+    fn add(&self, card: &ModelCard) {
+        let key = (card.id.clone(), card.sha256.as_str().into());
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(key, ModelInfo::from(card));
+    }
+
+    /// Of the version with these weights; `None` for one that was never loaded.
+    pub fn of(&self, model: &ModelId, weights: &Arc<str>) -> Option<ModelInfo> {
+        let infos = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        infos.get(&(model.clone(), weights.clone())).cloned()
+    }
+}
+
+/// One model in use.
+struct InUse {
+    dir: PathBuf,
+    card: ModelCard,
+    /// SHA-256 of the card's text when it was last looked at: what failed is not tried again before it changes.
+    seen: Option<[u8; 32]>,
+}
+
+/// The models that some camera uses.
+pub struct Versions {
+    fleet: Arc<Fleet>,
+    /// What events say about them.
+    pub infos: Arc<Infos>,
+    in_use: Mutex<BTreeMap<ModelId, InUse>>,
+}
+
+impl Versions {
+    /// Reads the cards of the models that some camera uses.
+    pub fn load(fleet: &Arc<Fleet>) -> anyhow::Result<Self> {
+        let infos = Arc::new(Infos::default());
+        let mut in_use = BTreeMap::new();
+        for camera in &fleet.cameras {
+            if in_use.contains_key(&camera.model) {
+                continue;
+            }
+            let dir = fleet.models.get(&camera.model);
+            let dir = dir.with_context(|| format!("model {} is not configured", camera.model))?.clone();
+            let seen = digest(&dir);
+            let card = ModelCard::load(&dir).map_err(|mistakes| UserError(mistakes.to_string()))?;
+            infos.add(&card);
+            in_use.insert(camera.model.clone(), InUse { dir, card, seen });
+        }
+        Ok(Self { fleet: fleet.clone(), infos, in_use: Mutex::new(in_use) })
+    }
+
+    /// The cards as they are now.
+    pub fn cards(&self) -> Vec<ModelCard> {
+        self.lock().values().map(|model| model.card.clone()).collect()
+    }
+
+    /// Lets new versions take over. `asked`: also those that failed before are tried again, and it is said where there is
+    /// nothing new. Takes as long as loading a model.
+    pub fn renew(&self, detector: &Weak<Detector>, gate: &Gate, asked: bool) {
+        let ids: Vec<ModelId> = self.lock().keys().cloned().collect();
+        for id in ids {
+            match self.renew_one(&id, detector, gate, asked) {
+                Ok(Some(card)) => {
+                    tracing::info!(model = %id, version = card.version, sha256 = card.sha256, "a new version has taken over");
+                }
+                Ok(None) if asked => tracing::info!(model = %id, "no new version"),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(model = %id, "the new version is refused, the old one goes on: {error:#}");
+                }
+            }
+        }
+    }
+
+    fn renew_one(
+        &self,
+        id: &ModelId,
+        detector: &Weak<Detector>,
+        gate: &Gate,
+        asked: bool,
+    ) -> anyhow::Result<Option<ModelCard>> {
+        let (dir, old) = {
+            let mut in_use = self.lock();
+            let Some(model) = in_use.get_mut(id) else { return Ok(None) };
+            let now = digest(&model.dir);
+            if std::mem::replace(&mut model.seen, now) == now && !asked {
+                return Ok(None);
+            }
+            (model.dir.clone(), model.card.clone())
+        };
+        let card = ModelCard::load(&dir).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
+        if card == old {
+            return Ok(None);
+        }
+        self.check_rules(&card)?;
+        // While the program stops there is nothing left to take over.
+        let Some(detector) = detector.upgrade() else { return Ok(None) };
+        // Before the first look of the new version, so that its events find it.
+        self.infos.add(&card);
+        detector.swap(card.clone())?;
+        if let Some(model) = self.lock().get_mut(id) {
+            model.card = card.clone();
+        }
+        let uses = |camera: &Arc<Camera>| camera.model == *id;
+        let cameras: std::collections::HashSet<_> =
+            self.fleet.cameras.iter().filter(|c| uses(c)).map(|c| &c.id).collect();
+        gate.forget(|camera| cameras.contains(camera));
+        Ok(Some(card))
+    }
+
+    /// A version that no longer knows a class that some rule counts would be blind to it.
+    fn check_rules(&self, card: &ModelCard) -> anyhow::Result<()> {
+        for camera in self.fleet.cameras.iter().filter(|camera| camera.model == card.id) {
+            for rule in camera.zones.iter().flat_map(|zone| &zone.rules) {
+                if let Some(class) = rule.kind.classes().find(|class| !card.classes.contains(class)) {
+                    bail!(
+                        "{}: classes: has no {:?}, which {} counts at {}",
+                        card.card_path.display(),
+                        class.as_str(),
+                        rule.situation,
+                        camera.id
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ModelId, InUse>> {
+        self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// SHA-256 of the card's text; `None` where it cannot be read.
+fn digest(dir: &std::path::Path) -> Option<[u8; 32]> {
+    Some(Sha256::digest(std::fs::read(dir.join("card.yaml")).ok()?).into())
+}
