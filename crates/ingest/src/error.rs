@@ -36,6 +36,8 @@ pub(crate) enum SessionError {
     Unreachable { limit: Duration },
     #[error("the connection stands, but {step} was not answered within {limit:?}")]
     Silent { step: Step, limit: Duration },
+    #[error("the answer to {step} does not end")]
+    Endless { step: Step },
     #[error("{step} failed")]
     Request { step: Step, source: retina::Error },
     #[error("{step} failed")]
@@ -135,6 +137,7 @@ impl SessionError {
                 CameraState::Unsupported(format!("offers no H.264, H.265 or JPEG video, but {offers}"))
             }
             Self::ClockRate => CameraState::Unsupported("RTP clock rate 0".to_owned()),
+            Self::Endless { step } => CameraState::Broken(format!("its answer to {step} does not end")),
             Self::NoPicture { .. } => CameraState::NoData,
             Self::OnlyDamaged { .. } => broken("sends no whole picture"),
             Self::NoParameters(_) => broken("sends no parameter sets"),

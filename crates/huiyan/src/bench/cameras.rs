@@ -95,9 +95,14 @@ impl Cameras {
 
     /// Starts cameras of this kind.
     pub fn start_with(wanted: &Wanted<'_>) -> anyhow::Result<Self> {
+        Self::start_with_more(wanted, &[])
+    }
+
+    /// The same with further arguments for `huiyan sim serve`.
+    pub fn start_with_more(wanted: &Wanted<'_>, more: &[String]) -> anyhow::Result<Self> {
         let (fps, key_every) = pace(wanted.material)?;
         step(&format!("starting {} simulated cameras in a child process", wanted.cameras));
-        let mut child = command(wanted)?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut child = command(wanted)?.args(more).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().context("the child's output is piped")?;
         let orders = child.stdin.take().context("the child's input is piped")?;
         let mut cameras = Self {

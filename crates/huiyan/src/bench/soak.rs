@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fleet::{Camera, Credentials, Secret};
 use flow::{CameraId, Minutes};
 use ingest::{Ingest, Policy};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,8 @@ const MINUTES: f64 = 30.0;
 const PER_HOST: usize = 16;
 /// Of each camera.
 const MBIT: f64 = 0.2;
+/// Of the cameras, one in so many asks for a password that we do not know.
+const LOCKED_EVERY: usize = 50;
 /// The share of the time that is not looked at for memory: heaps grow until every session has met everything once.
 const WARM_UP: f64 = 0.2;
 /// Memory is read so many times, at most once a second.
@@ -52,12 +55,14 @@ pub fn run(args: &Args) -> anyhow::Result<Vec<Figure>> {
         return Err(UserError(format!("--minutes {}: expected 0.05 to 10080", args.minutes)).into());
     }
     descriptors::raise_for(args.cameras)?;
-    let simulator = Cameras::start_with(&Wanted {
+    let wanted = Wanted {
         cameras: args.cameras.max(1),
         material: Material::Pattern(MBIT),
         hosts: args.cameras.div_ceil(PER_HOST).clamp(2, 1_000) as u16,
         random_faults: Some((args.seed, Duration::from_secs(args.uptime.max(1)))),
-    })?;
+    };
+    let more = [format!("--locked-every={LOCKED_EVERY}"), format!("--floods={}", args.floods)];
+    let simulator = Cameras::start_with_more(&wanted, &more)?;
     let length = Duration::from_secs_f64(args.minutes * 60.0);
     let threads = cpu::threads()?;
     let soaked = runtime()?.block_on(soak(&simulator, length))?;
@@ -84,7 +89,12 @@ struct Soaked {
 }
 
 async fn soak(simulator: &Cameras, length: Duration) -> anyhow::Result<Soaked> {
-    let cameras = simulator.as_fleet()?;
+    let mut cameras = simulator.as_fleet()?;
+    let wrong = Credentials { user: "admin".into(), password: Secret::new("wrong".into()) };
+    let wrong = Arc::new(wrong);
+    for camera in cameras.iter_mut().step_by(LOCKED_EVERY) {
+        *camera = Arc::new(Camera { credentials: Some(wrong.clone()), ..(**camera).clone() });
+    }
     let open = cpu::descriptors()?;
     let start = Instant::now();
     let board = Arc::new(Board::new(cameras.iter().map(|c| c.id.clone()), Limits::default(), start));

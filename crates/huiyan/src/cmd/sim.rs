@@ -10,9 +10,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use flow::Codec;
 use indicatif::{ProgressBar, ProgressStyle};
-use sim::rtsp::{RandomFaults, Server};
+use sim::rtsp::{Fault, Mount, RandomFaults, Server};
 use sim::street::{self, Film, Timeline};
-use sim::{Begin, Clip, Pattern, Plan};
+use sim::{Begin, Clip, Pattern, Plan, SimCamera};
 
 use super::{duration, interrupted_or_over, runtime};
 use crate::UserError;
@@ -56,6 +56,12 @@ struct ServeArgs {
     /// With --random-faults: how long a stream goes well, on average
     #[arg(long, value_parser = duration, default_value = "2min")]
     mean_uptime: Duration,
+    /// Every so-many-th camera asks for a password that nobody has; 0: none
+    #[arg(long, default_value_t = 0)]
+    locked_every: usize,
+    /// So many cameras, the last ones, send 100 Mbit/s each
+    #[arg(long, default_value_t = 0)]
+    floods: usize,
     /// Obey lines on standard input (stats, cut [ADDRESS], down SECONDS [ADDRESS], reset-peaks) and answer each with a
     /// line of JSON; stop when the input ends
     #[arg(long)]
@@ -142,6 +148,7 @@ fn serve(args: ServeArgs) -> anyhow::Result<()> {
         let random = args.random_faults.map(|seed| RandomFaults { seed, mean_uptime: args.mean_uptime });
         let plan = Plan { begin, random, hosts: args.hosts, ..Plan::new(args.cameras) };
         let cameras = plan.mount(&server, &clips)?;
+        mount_troublemakers(&server, &cameras, &clips, &args)?;
         if let Some(path) = &args.fleet {
             std::fs::write(path, sim::fleet_yaml(&cameras)).with_context(|| path.display().to_string())?;
         }
@@ -160,6 +167,25 @@ fn serve(args: ServeArgs) -> anyhow::Result<()> {
         server.shutdown().await;
         Ok(())
     })
+}
+
+/// Cameras that are all trouble, in the place of some of the others.
+fn mount_troublemakers(
+    server: &Server,
+    cameras: &[SimCamera],
+    clips: &[Arc<Clip>],
+    args: &ServeArgs,
+) -> anyhow::Result<()> {
+    let locked = cameras.iter().step_by(args.locked_every.max(1)).filter(|_| args.locked_every > 0);
+    for camera in locked {
+        let mount = Mount::new(clips[camera.clip].clone());
+        server.mount(&camera.id, mount.with_fault(Fault::WrongPassword))?;
+    }
+    for camera in cameras.iter().rev().take(args.floods) {
+        let mount = Mount::new(clips[camera.clip].clone());
+        server.mount(&camera.id, mount.with_fault(Fault::Flood { mbit: 100 }))?;
+    }
+    Ok(())
 }
 
 /// The timelines of these names, or in these files.

@@ -3,6 +3,7 @@
 //! To add a way: a module with `open` and a type with the methods of [`Source`], a variant here, and its place in
 //! [`Route`].
 
+mod hoard;
 pub(crate) mod retina;
 
 use std::time::Duration;
@@ -222,7 +223,9 @@ mod tests {
         assert!(route.failed(&strange()));
         assert_eq!(route.via(), Via::Retina);
         route.works();
-        assert!(!route.failed(&strange()) && !route.failed(&SessionError::Closed) && !route.failed(&strange()));
+        assert!(
+            !route.failed(&strange()) && !route.failed(&SessionError::Closed) && !route.failed(&strange())
+        );
         route.works();
         assert!(!route.failed(&strange()) && !route.failed(&strange()));
         assert_eq!(route.via(), Via::Retina, "it worked in between");

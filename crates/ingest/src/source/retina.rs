@@ -12,7 +12,7 @@ use retina::client::{
 };
 use retina::rtp::ReceivedPacket;
 
-use super::{Event, SenderClock, Video, choose_video};
+use super::{Event, SenderClock, Video, choose_video, hoard};
 use crate::error::{SessionError, Step};
 use crate::picture::{Arrival, Packet};
 use crate::sdp;
@@ -134,8 +134,10 @@ async fn step<T>(
     limit: Duration,
     request: impl Future<Output = Result<T, retina::Error>>,
 ) -> Result<T, End> {
+    let request = hoard::guarded(hoard::LIMIT_KIB, request);
     match or_cancelled(context.cancel, tokio::time::timeout(limit, request)).await? {
-        Ok(answer) => Ok(answer.map_err(|source| SessionError::Request { step, source })?),
+        Ok(None) => Err(SessionError::Endless { step }.into()),
+        Ok(Some(answer)) => Ok(answer.map_err(|source| SessionError::Request { step, source })?),
         Err(_) => Err(SessionError::Silent { step, limit }.into()),
     }
 }
