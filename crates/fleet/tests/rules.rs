@@ -21,7 +21,7 @@ cameras: [{{id: a, class: c, url: rtsp://192.0.2.1/, zones: [{{id: z, polygon: [
 }
 
 fn at(text: &str) -> Timestamp {
-    text.parse().unwrap()
+    text.parse().expect("a time stamp of this test")
 }
 
 #[test]

@@ -258,7 +258,7 @@ impl Reading<'_> {
                 _ => None,
             };
             let numbers: Vec<f32> = numbers.iter().map(number).collect::<Option<_>>()?;
-            if numbers.len() % 2 != 0 {
+            if !numbers.len().is_multiple_of(2) {
                 let problem =
                     Problem::new(format!("has {} numbers", numbers.len()), "expected pairs: width, height");
                 self.report.add(list.place, &path.index(index), None, problem);
