@@ -43,8 +43,8 @@ impl Pairing {
 fn joined(first: Picture, second: Picture) -> Picture {
     let content = match (first.content, second.content) {
         (Content::Damaged(damage), _) | (_, Content::Damaged(damage)) => Content::Damaged(damage),
-        (Content::Coded { key, skipped_leading, data }, Content::Coded { data: more, .. }) => {
-            Content::Coded { key, skipped_leading, data: [data, more].concat().into() }
+        (Content::Coded { key, stands_alone, skipped_leading, data }, Content::Coded { data: more, .. }) => {
+            Content::Coded { key, stands_alone, skipped_leading, data: [data, more].concat().into() }
         }
         (Content::NoParameters, _) | (_, Content::NoParameters) => Content::NoParameters,
         (Content::NotKey, _) | (_, Content::NotKey) => Content::NotKey,

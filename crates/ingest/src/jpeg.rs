@@ -157,7 +157,12 @@ impl Jpegs {
                 if !current.file.ends_with(&EOI) {
                     current.file.extend_from_slice(&EOI);
                 }
-                Content::Coded { key: true, skipped_leading: false, data: current.file.into() }
+                Content::Coded {
+                    key: true,
+                    stands_alone: true,
+                    skipped_leading: false,
+                    data: current.file.into(),
+                }
             }
         };
         let lost_before = std::mem::take(&mut self.lost);

@@ -41,6 +41,7 @@ mod turns;
 mod turnstile;
 mod unit;
 mod units;
+mod watching;
 
 use std::sync::Arc;
 

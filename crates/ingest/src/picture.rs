@@ -38,8 +38,16 @@ pub(crate) struct Picture {
 /// What is left of a picture.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Content {
-    /// All of it, as an Annex B byte stream.
-    Coded { key: bool, skipped_leading: bool, data: Bytes },
+    /// All of it: an Annex B byte stream, or a JPEG file.
+    Coded {
+        /// Decoding may start here.
+        key: bool,
+        /// It can be decoded by itself.
+        stands_alone: bool,
+        /// H.265 RASL.
+        skipped_leading: bool,
+        data: Bytes,
+    },
     /// It was whole, and not wanted.
     NotKey,
     /// A key picture without the parameter sets that it needs.

@@ -27,6 +27,9 @@ pub struct Policy {
     /// Wait after the second refused log-in in a row, of all cameras that share log-in and host: cameras and recorders
     /// lock an account after some five.
     pub auth_wait: Duration,
+    /// A stream that was left because its key pictures come too far apart is looked at again after this time, then after
+    /// twice as long, and so on.
+    pub long_keys_retry: Duration,
     /// Largest picture in bytes; a camera that sends a larger one is [`Broken`](flow::CameraState::Broken).
     pub max_access_unit: usize,
     /// Measured rates are reported at most this often.
@@ -61,6 +64,7 @@ impl Default for Policy {
             backoff_max: Duration::from_secs(60),
             steady_after: Duration::from_secs(30),
             auth_wait: Duration::from_secs(600),
+            long_keys_retry: Duration::from_secs(1800),
             max_access_unit: 4 << 20,
             health_every: Duration::from_secs(10),
             losing_above: 2.0,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use fleet::{Look, Sampling};
-use flow::Role;
+use flow::{Codec, Role};
 
 use crate::picture::{Content, Picture};
 
@@ -57,13 +57,25 @@ pub(crate) enum Selector {
 }
 
 impl Selector {
-    pub(crate) fn new(look: &Look) -> Self {
-        match look.sampling {
-            Sampling::Keyframes => Self::Keys(Pacer::at_most_every(look.at_most_every)),
-            // `fps` is the user's own figure for how often to look, so `at_most_every` has nothing to add.
-            Sampling::Fps(fps) => {
-                Self::All { pacer: Pacer::frames_per_second(fps), await_key: true, fresh_start: true }
-            }
+    /// `in_full`: although the camera is sampled at its key pictures.
+    pub(crate) fn new(look: &Look, codec: Codec, in_full: bool) -> Self {
+        // `fps` is the user's own figure for how often to look, so `at_most_every` has nothing to add.
+        let pacer = match look.sampling {
+            Sampling::Keyframes => Pacer::at_most_every(look.at_most_every),
+            Sampling::Fps(fps) => Pacer::frames_per_second(fps),
+        };
+        // Each JPEG stands alone: there is nothing to decode in full.
+        if codec == Codec::Mjpeg || look.sampling == Sampling::Keyframes && !in_full {
+            Self::Keys(pacer)
+        } else {
+            Self::All { pacer, await_key: true, fresh_start: true }
+        }
+    }
+
+    /// From the next picture on key pictures are enough.
+    pub(crate) fn keys_only(&mut self) {
+        if let Self::All { pacer, .. } = self {
+            *self = Self::Keys(pacer.clone());
         }
     }
 
@@ -73,9 +85,9 @@ impl Selector {
             Self::Keys(pacer) => match &picture.content {
                 Content::Damaged(_) => Err(Reason::Damaged),
                 Content::NoParameters => Err(Reason::NoParameters),
-                Content::NotKey | Content::Coded { key: false, .. } => Err(Reason::NotKey),
-                Content::Coded { key: true, .. } if !pacer.is_due(picture.arrival.at) => Err(Reason::TooSoon),
-                Content::Coded { key: true, .. } => Ok(Role::Alone),
+                Content::NotKey | Content::Coded { stands_alone: false, .. } => Err(Reason::NotKey),
+                Content::Coded { .. } if !pacer.is_due(picture.arrival.at) => Err(Reason::TooSoon),
+                Content::Coded { .. } => Ok(Role::Alone),
             },
             Self::All { pacer, await_key, fresh_start } => {
                 let (key, skipped_leading) = match &picture.content {
@@ -119,7 +131,7 @@ impl Selector {
 }
 
 /// Lets something happen once per period, on the average and without adding up jitter.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Pacer {
     every: Duration,
     /// How much too early still counts as on time.

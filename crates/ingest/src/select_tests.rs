@@ -10,7 +10,7 @@ struct Stream {
 impl Stream {
     fn new(sampling: Sampling, at_most_every_ms: u64) -> Self {
         let look = look(sampling, Duration::from_millis(at_most_every_ms));
-        Self { selector: Selector::new(&look), start: Instant::now() }
+        Self { selector: Selector::new(&look, Codec::H264, false), start: Instant::now() }
     }
 
     /// What becomes of a picture that the next stage takes.
@@ -32,7 +32,7 @@ impl Stream {
 }
 
 fn coded(key: bool, skipped_leading: bool) -> Content {
-    Content::Coded { key, skipped_leading, data: bytes::Bytes::new() }
+    Content::Coded { key, stands_alone: key, skipped_leading, data: bytes::Bytes::new() }
 }
 
 const DELIVER: Result<Role, Reason> = Ok(Role::Chained { deliver: true });
@@ -118,4 +118,28 @@ fn fps_picks_the_nearest_frames_and_passes_all() {
         let delivered = roles.iter().filter(|r| **r == DELIVER).count() as i64;
         assert!((delivered - expected).abs() <= 2, "{fps} of {camera_fps} fps: {delivered} in 10 s");
     }
+}
+
+#[test]
+fn in_full_one_picture_per_period_is_looked_at_and_then_key_pictures_are_enough_again() {
+    let mut s = Stream::new(Sampling::Keyframes, 1000);
+    s.selector = Selector::new(&look(Sampling::Keyframes, Duration::from_secs(1)), Codec::H264, true);
+    assert_eq!(s.other(0), Err(Reason::AwaitKey));
+    let roles: Vec<_> = (0..100).map(|i| if i == 0 { s.key(100) } else { s.other(100 + i * 100) }).collect();
+    // The last one is an eighth of a second early.
+    assert_eq!(roles.iter().filter(|role| **role == DELIVER).count(), 11);
+    assert_eq!(roles.iter().filter(|role| **role == REFERENCE).count(), 89);
+    s.selector.keys_only();
+    assert_eq!(s.key(10_150), Err(Reason::TooSoon), "no look sooner than before");
+    assert_eq!(s.key(11_050), Ok(Role::Alone));
+    assert_eq!(s.other(12_200), Err(Reason::NotKey));
+}
+
+#[test]
+fn motion_jpeg_is_picked_by_time_and_each_picture_stands_alone() {
+    let mut s = Stream::new(Sampling::Fps(5.0), 0);
+    s.selector = Selector::new(&look(Sampling::Fps(5.0), Duration::ZERO), Codec::Mjpeg, false);
+    let roles: Vec<_> = (0..250).map(|i| s.key(i * 40)).collect();
+    assert_eq!(roles.iter().filter(|role| **role == Ok(Role::Alone)).count(), 51);
+    assert!(roles.iter().all(|role| *role == Ok(Role::Alone) || *role == Err(Reason::TooSoon)));
 }

@@ -15,6 +15,7 @@ use crate::meter::Meter;
 use crate::picture::{Content, Damage, Packet, Picture};
 use crate::select::{Reason, Selector};
 use crate::source::{self, Event, Route, Source, Video};
+use crate::watching::{Step, Watching};
 use crate::{Policy, Sink};
 
 /// Bytes of an RTP header without extras (RFC 3550 5.1).
@@ -30,6 +31,7 @@ pub(crate) struct Context<'a> {
     pub sink: &'a Sink,
     pub cancel: &'a CancellationToken,
     pub reporter: &'a mut Reporter,
+    pub watching: &'a mut Watching,
     /// Moved on by the caller once a session has failed.
     pub route: &'a Route,
     /// Called by the session once PLAY is answered.
@@ -38,9 +40,18 @@ pub(crate) struct Context<'a> {
     pub streaming_since: &'a mut Option<Instant>,
 }
 
+/// How a session ended without having failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Cancelled,
+    /// The camera is to be watched in another way.
+    Switched,
+}
+
 /// How a session ends before its time.
 pub(crate) enum End {
     Cancelled,
+    Switched,
     Failed(SessionError),
 }
 
@@ -50,11 +61,12 @@ impl<E: Into<SessionError>> From<E> for End {
     }
 }
 
-/// Runs one session. `Ok`: it was cancelled.
-pub(crate) async fn run_once(mut context: Context<'_>) -> Result<(), SessionError> {
+/// Runs one session.
+pub(crate) async fn run_once(mut context: Context<'_>) -> Result<Ended, SessionError> {
     match stream(&mut context).await {
         Ok(never) => match never {},
-        Err(End::Cancelled) => Ok(()),
+        Err(End::Cancelled) => Ok(Ended::Cancelled),
+        Err(End::Switched) => Ok(Ended::Switched),
         Err(End::Failed(error)) => Err(error),
     }
 }
@@ -65,6 +77,8 @@ async fn stream(context: &mut Context<'_>) -> Result<std::convert::Infallible, E
     let (video, mut source) = Box::pin(source::open(context, via)).await?;
     (context.plays)();
     context.reporter.via(via);
+    context.reporter.note(context.watching.note());
+    context.watching.begins(Instant::now());
 
     let end = Receiver::new(context, &video).run(context, &mut source).await;
     source.close(context).await;
@@ -97,6 +111,8 @@ struct Receiver {
     /// When the last whole picture came, or PLAY was answered.
     alive: Instant,
     last_key: Option<Instant>,
+    /// The camera is to be watched in another way.
+    switch: bool,
     /// Measured with the packets of this turn.
     new_key_interval: Option<Duration>,
     clock: ClockOffset,
@@ -105,7 +121,8 @@ struct Receiver {
 impl Receiver {
     fn new(context: &Context<'_>, video: &Video) -> Self {
         let look = &context.camera.look;
-        let keys_only = look.sampling == Sampling::Keyframes;
+        let in_full = context.watching.in_full();
+        let keys_only = look.sampling == Sampling::Keyframes && !in_full;
         let mut depacketizer = Depacketizer::new(video.codec, keys_only, context.policy.max_access_unit);
         for nal in &video.parameter_sets {
             depacketizer.add_parameters(nal);
@@ -117,7 +134,8 @@ impl Receiver {
             codec: video.codec,
             clock_rate: video.clock_rate,
             depacketizer,
-            selector: Selector::new(look),
+            selector: Selector::new(look, video.codec, in_full),
+            switch: false,
             meter: Meter::new(context.policy, now),
             sequence: 0,
             first_ticks: None,
@@ -162,6 +180,9 @@ impl Receiver {
                     Ok(())
                 }
             })?;
+            if self.switch {
+                return Err(End::Switched);
+            }
             if let Some(interval) = self.new_key_interval.take() {
                 source.set_latency(source::allowed_latency(&context.camera.look, Some(interval)));
             }
@@ -260,7 +281,7 @@ impl Receiver {
                 self.undecodable_keys += 1;
                 return;
             }
-            Content::Coded { key, .. } => key,
+            Content::Coded { stands_alone, .. } => stands_alone,
             Content::NotKey => false,
         };
         if key {
@@ -269,6 +290,7 @@ impl Receiver {
             let last = self.last_key.replace(now);
             self.new_key_interval = last.map(|last| now.saturating_duration_since(last));
         }
+        self.watch(context, key, picture.arrival.at);
         self.first_ticks.get_or_insert(picture.ticks);
         self.alive = Instant::now();
         self.damaged = 0;
@@ -280,8 +302,26 @@ impl Receiver {
             tracing::info!(camera = %context.camera.id, session = %self.session, codec = %self.codec, "streaming");
         }
         if let Some(rates) = self.meter.picture(key, picture.arrival.at) {
-            context.reporter.rates(rates, rates.too_seldom(&context.camera.look));
+            let in_full = context.watching.in_full();
+            let complaint = rates.too_seldom(&context.camera.look).filter(|_| !in_full);
+            context.reporter.rates(rates, complaint);
         }
+    }
+
+    /// Whether key pictures come often enough, and what to do where they do not.
+    fn watch(&mut self, context: &mut Context<'_>, stands_alone: bool, at: Instant) {
+        match context.watching.picture(stands_alone, at) {
+            Step::Stay => return,
+            Step::Keys => {
+                self.depacketizer.keys_only(true);
+                self.selector.keys_only();
+            }
+            Step::Reconnect => self.switch = true,
+        }
+        let note = context.watching.note();
+        let what = if note.is_empty() { "watched as configured again" } else { note.as_str() };
+        tracing::info!(camera = %context.camera.id, "{what}");
+        context.reporter.note(note);
     }
 }
 

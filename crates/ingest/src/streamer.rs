@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fleet::Camera;
 use flow::CameraState;
@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 use crate::account::Account;
 use crate::error::{SessionError, reason};
 use crate::health::Reporter;
-use crate::session::{Context, run_once};
+use crate::session::{Context, Ended, run_once};
 use crate::source::Route;
 use crate::turns::{Outcome, Seat, Trouble};
 use crate::turnstile::Turnstile;
+use crate::watching::{Stream, Watching};
 use crate::{Backoff, HealthSink, Policy, Sink};
 
 /// Keeps one camera's session alive.
@@ -33,6 +34,8 @@ impl Streamer {
     /// Runs sessions until cancelled, and waits between them.
     pub(crate) async fn run(self, cancel: CancellationToken) {
         let mut route = Route::new(self.camera.transport);
+        let other = self.camera.other_url.clone().map(|url| Camera { url, ..(*self.camera).clone() });
+        let mut watching = Watching::new(&self.camera.look, other.is_some(), self.policy.long_keys_retry);
         let mut reporter = Reporter::new(self.camera.id.clone(), Arc::clone(&self.health));
         let mut backoff = Backoff::default();
         reporter.change(CameraState::Connecting, String::new());
@@ -41,15 +44,20 @@ impl Streamer {
                 reporter.change(trouble.state.clone(), trouble.reason.clone());
             });
             let Some(mut turn) = cancel.run_until_cancelled(turn).await else { return };
+            let camera = match (watching.stream(), &other) {
+                (Stream::Other, Some(other)) => other,
+                _ => &self.camera,
+            };
             let mut streaming_since = None;
             let mut plays = || turn.plays();
             let session = run_once(Context {
-                camera: &self.camera,
+                camera,
                 policy: &self.policy,
                 account: &self.account,
                 sink: &self.sink,
                 cancel: &cancel,
                 reporter: &mut reporter,
+                watching: &mut watching,
                 route: &route,
                 plays: &mut plays,
                 streaming_since: &mut streaming_since,
@@ -59,8 +67,13 @@ impl Streamer {
                 .catch_unwind()
                 .await
                 .unwrap_or_else(|panic| Err(SessionError::Panicked(panic_text(panic.as_ref()))));
-            let Err(error) = ended else { return };
-            let reason = reason(&self.camera, &error);
+            let error = match ended {
+                Ok(Ended::Cancelled) => return,
+                Ok(Ended::Switched) => continue,
+                Err(error) => error,
+            };
+            watching.failed(streaming_since.is_some(), Instant::now());
+            let reason = reason(camera, &error);
             let host_waits = turn.failed(outcome(&error, &reason));
             if streaming_since.is_some() {
                 route.works();

@@ -81,6 +81,11 @@ impl Current {
         }
     }
 
+    /// Whether it can be decoded by itself.
+    pub(crate) fn stands_alone(&self, codec: Codec) -> bool {
+        self.is_key(codec, true)
+    }
+
     /// Notes the field that a slice belongs to; whether that is the second one here.
     pub(crate) fn add_field(&mut self, field: Option<Field>) -> bool {
         let Some(field) = field else { return false };

@@ -134,6 +134,7 @@ impl Units {
             (None, Some(_)) if current.skipping => Content::NotKey,
             (None, Some(slice)) => Content::Coded {
                 key,
+                stands_alone: current.stands_alone(self.codec),
                 skipped_leading: slice.skipped_leading,
                 data: if key {
                     prepend(self.sets.annex_b(), current.data)

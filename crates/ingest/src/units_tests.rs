@@ -48,7 +48,7 @@ impl Feed {
 
 fn coded(key: bool, units: &[&[u8]]) -> Content {
     let data: Vec<u8> = units.iter().flat_map(|u| [&nal::START_CODE[..], u].concat()).collect();
-    Content::Coded { key, skipped_leading: false, data: data.into() }
+    Content::Coded { key, stands_alone: key, skipped_leading: false, data: data.into() }
 }
 
 fn fu_a(unit: &[u8], parts: usize) -> Vec<Vec<u8>> {
@@ -228,7 +228,7 @@ fn hevc_with_aggregation_fragments_and_leading_pictures() {
     feed.packet(0, true, 0, &[0x62, 0x01, 0x40 | 21, 2, 3, 4]).unwrap();
     feed.packet(3000, true, 0, rasl).unwrap();
     let data = [&nal::START_CODE[..], rasl].concat();
-    let rasl = Content::Coded { key: false, skipped_leading: true, data: data.into() };
+    let rasl = Content::Coded { key: false, stands_alone: false, skipped_leading: true, data: data.into() };
     assert_eq!(feed.contents(), [coded(true, &[vps, sps, pps, cra]), rasl]);
 }
 
@@ -438,7 +438,11 @@ fn two_fields_are_one_picture_with_one_time_or_two() {
             feed.packet(20_000, true, 0, &paff::field(1, 4, false, true, 0)).unwrap();
             let frame = |key, frame: &[Vec<u8>; 2]| coded(key, &[&sps, &pps, &frame[0], &frame[1]]);
             let middle = if keys_only { Content::NotKey } else { frame(false, &frames[1]) };
-            let expected = [frame(true, &frames[0]), middle, frame(keys_only, &frames[2])];
+            let mut last = frame(keys_only, &frames[2]);
+            if let Content::Coded { stands_alone, .. } = &mut last {
+                *stands_alone = true;
+            }
+            let expected = [frame(true, &frames[0]), middle, last];
             assert_eq!(feed.contents(), expected, "{times} times, {delimiters}, {keys_only}");
         }
     }

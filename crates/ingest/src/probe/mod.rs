@@ -28,6 +28,7 @@ use crate::source::{self, Event, Route, Source, Video};
 use crate::streamer::{outcome, panic_text};
 use crate::turns::{Seat, Trouble};
 use crate::turnstile::{Turn, Turnstile};
+use crate::watching::Watching;
 use watch::Watch;
 
 pub use crate::sps::Sps;
@@ -118,7 +119,8 @@ enum Nothing {
 impl From<End> for Nothing {
     fn from(end: End) -> Self {
         match end {
-            End::Cancelled => Self::Cancelled,
+            // A probe switches to no other stream.
+            End::Cancelled | End::Switched => Self::Cancelled,
             End::Failed(error) => Self::Failed(error),
         }
     }
@@ -164,7 +166,10 @@ impl Prober {
             Err(Nothing::Failed(error)) => Outcome::Failed(failure(&camera, &error)),
             Err(Nothing::NotTried(trouble)) => Outcome::Failed(Failure {
                 state: trouble.state.name(),
-                kind: "not tried, as another camera of its host failed".to_owned(),
+                kind: match trouble.state {
+                    CameraState::AuthFailed => "not tried: its host refused the login twice".to_owned(),
+                    _ => "not tried: its host does not answer".to_owned(),
+                },
                 reason: trouble.reason,
             }),
         };
@@ -231,7 +236,9 @@ impl Prober {
         let account = Account::default();
         let sink: crate::Sink = Arc::new(|_| Ok(()));
         let mut reporter = Reporter::new(camera.id.clone(), Arc::new(|_| {}));
+        let mut watching = Watching::new(&camera.look, false, self.policy.long_keys_retry);
         let context = Context {
+            watching: &mut watching,
             camera,
             policy: &self.policy,
             account: &account,
