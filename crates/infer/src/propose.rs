@@ -326,9 +326,10 @@ mod tests {
     fn told(side: i64, outputs: &[(&str, &[i64])]) -> (Head, usize) {
         let input = named("images", "f32", &[1, 3, side, side]);
         let outputs = outputs.iter().map(|(name, shape)| {
-            named(name, if name.contains("labels") { "i64" } else { "f32" }, shape)
+            named(name, if *name == "labels" && shape.len() == 2 { "i64" } else { "f32" }, shape)
         });
-        let card = of(vec![input], outputs.collect(), &[]).expect("a head fits").card;
+        let outputs: Vec<_> = outputs.collect();
+        let card = of(vec![input], outputs.clone(), &[]).unwrap_or_else(|| panic!("{outputs:?}")).card;
         (card.head, card.classes.len())
     }
 
@@ -340,7 +341,7 @@ mod tests {
         assert_eq!(told(640, &[("output0", &[1, 5, 8400])]), (Head::Yolov8, 1));
         assert_eq!(told(640, &[("output0", &[1, 300, 6])]).0, Head::End2end);
         assert_eq!(told(640, &[("logits", &[1, 300, 80]), ("boxes", &[1, 300, 4])]), (Head::Detr, 80));
-        assert_eq!(told(560, &[("dets", &[1, 300, 4]), ("labels_logits", &[1, 300, 91])]).0, Head::Detr);
+        assert_eq!(told(560, &[("dets", &[1, 300, 4]), ("labels", &[1, 300, 91])]), (Head::Detr, 91));
         assert_eq!(told(416, &[("output", &[1, 3598, 112])]), (Head::Nanodet, 80));
         assert_eq!(told(320, &[("dets", &[1, 100, 5]), ("labels", &[1, 100])]).0, Head::Rtmdet);
         assert_eq!(told(300, &[("detection_out", &[1, 1, 200, 7])]).0, Head::Ssd);
