@@ -85,7 +85,7 @@ fn luma(look: &Detections) -> Luma {
     let second = look.captured.as_second();
     let dark = second % 300 > 150;
     let cells = (0..32 * 18).map(|at| if dark && at % 32 < 8 { 40 } else { 120 + (at % 3) as u8 });
-    Luma::from_cells(32, 18, cells.collect()).unwrap()
+    Luma::from_cells(32, 18, cells.collect()).expect("as many cells as columns times rows")
 }
 
 fn play(scene: &mut Scene, looks: &[Detections]) -> Vec<Event> {
