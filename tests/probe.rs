@@ -88,7 +88,7 @@ fn one_camera_is_described_and_what_to_write_for_it_is_accepted() {
     assert_eq!(camera["transport"], "tcp");
 
     // For a person: the same, in lines that fit, with the YAML.
-    let said = huiyan(&["probe", &url]).args(login).output().unwrap();
+    let said = huiyan(&["probe", &url, "--seconds", "4"]).args(login).output().unwrap();
     let text = out(&said);
     for needle in ["640×360", "every 1.0 s", "IDR", "Digest MD5", "credentials: probed"] {
         assert!(text.contains(needle), "no {needle:?} in\n{text}");
@@ -97,7 +97,8 @@ fn one_camera_is_described_and_what_to_write_for_it_is_accepted() {
     assert!(!text.contains("right-4711"), "{text}");
 
     // The YAML alone, included by a fleet, has no mistakes.
-    let yaml = huiyan(&["probe", &url, "--yaml", "--class", "any"]).args(login).output().unwrap();
+    let yaml =
+        huiyan(&["probe", &url, "--yaml", "--class", "any", "--seconds", "3"]).args(login).output().unwrap();
     assert_eq!(check(dir.path(), &out(&yaml)), 1, "{}", out(&yaml));
     runtime.block_on(server.shutdown());
 }

@@ -27,12 +27,16 @@ pub enum Side {
     Right,
 }
 
-/// A table whose last column is cut to the width that is left.
+/// A table whose last column is a remark: it stands behind the last cell of its row that holds something, or, where there
+/// is no room for it, on lines of its own.
 #[derive(Debug)]
 pub struct Table {
     sides: Vec<Side>,
     rows: Vec<Vec<String>>,
 }
+
+/// Lines that a remark may take; the rest of it is cut.
+const REMARK_LINES: usize = 2;
 
 impl Table {
     /// With these headings. A heading that begins with `>` is of a column of numbers, which stand on the right.
@@ -49,25 +53,49 @@ impl Table {
 
     /// The lines, none of them wider than `width`. Columns without anything in them are left out.
     pub fn lines(&self, width: usize, indent: &str) -> Vec<String> {
-        let used: Vec<usize> = (0..self.sides.len())
+        let remark = self.sides.len() - 1;
+        let used: Vec<(usize, usize)> = (0..remark)
             .filter(|&column| self.rows.iter().skip(1).any(|row| !row[column].is_empty()))
+            .map(|column| (column, self.rows.iter().map(|row| row[column].width()).max().unwrap_or(0)))
             .collect();
-        let widths: Vec<usize> = used
-            .iter()
-            .map(|&column| self.rows.iter().map(|row| row[column].width()).max().unwrap_or(0))
-            .collect();
-        let line = |row: &Vec<String>| {
+        let remarks = self.rows.iter().skip(1).any(|row| !row[remark].is_empty());
+        let mut lines = Vec::new();
+        for (number, row) in self.rows.iter().enumerate() {
             let mut line = indent.to_owned();
-            for (position, (&column, &wide)) in used.iter().zip(&widths).enumerate() {
+            for (position, &(column, wide)) in used.iter().enumerate() {
                 if position > 0 {
                     line.push_str(GAP);
                 }
                 line.push_str(&aligned(&row[column], wide, self.sides[column]));
             }
-            cut(line.trim_end(), width)
-        };
-        self.rows.iter().map(line).collect()
+            let mut line = if number == 0 { line } else { line.trim_end().to_owned() };
+            if row[remark].is_empty() || !remarks {
+                lines.push(cut(line.trim_end(), width));
+            } else if line.width() + GAP.len() + row[remark].width() <= width {
+                if line.width() > indent.len() {
+                    line.push_str(GAP);
+                }
+                lines.push(line + &row[remark]);
+            } else {
+                lines.push(cut(line.trim_end(), width));
+                lines.extend(below(&row[remark], width, indent));
+            }
+        }
+        lines
     }
+}
+
+/// A remark on lines of its own.
+fn below(remark: &str, width: usize, indent: &str) -> Vec<String> {
+    let indent = format!("{indent}    ");
+    let words: Vec<String> = remark.split(' ').map(str::to_owned).collect();
+    let text = wrapped(&words, " ", width, indent.width());
+    let mut lines: Vec<String> = text.lines().map(|line| line.trim_start().to_owned()).collect();
+    if lines.len() > REMARK_LINES {
+        let rest = lines.split_off(REMARK_LINES - 1).join(" ");
+        lines.push(rest);
+    }
+    lines.iter().map(|line| cut(&format!("{indent}{line}"), width)).collect()
 }
 
 /// The text, filled up with blanks.
@@ -142,24 +170,28 @@ mod tests {
 
     #[test]
     fn columns_stand_under_each_other_with_chinese_names_and_fit_the_width() {
-        let mut table = Table::new(&["camera", "name", ">fps", "nothing", "reason"]);
+        let mut table = Table::new(&["camera", "name", ">fps", "nothing", "why"]);
         let row = |cells: [&str; 5]| cells.map(str::to_owned).to_vec();
+        table.row(row(["hn-1", "富民社区东门", "25.0", "", "loses 4 % of its packets"]));
+        table.row(row(["nvr-12", "gate", "", "", "was refused by the recorder"]));
         table.row(row([
-            "hn-1",
-            "富民社区东门",
-            "25.0",
+            "nvr-13",
             "",
-            "the connection was refused by the recorder, again",
+            "8.0",
+            "",
+            "the connection was refused by the recorder, which has no more sessions to give to anybody, again and again",
         ]));
-        table.row(row(["nvr-12", "gate", "8.0", "", "–"]));
-        let lines = table.lines(60, " ");
+        let lines = table.lines(54, " ");
         let expected = [
-            " camera  name           fps  reason",
-            " hn-1    富民社区东门  25.0  the connection was refused by …",
-            " nvr-12  gate           8.0  –",
+            " camera  name           fps  why",
+            " hn-1    富民社区东门  25.0  loses 4 % of its packets",
+            " nvr-12  gate  was refused by the recorder",
+            " nvr-13                 8.0",
+            "     the connection was refused by the recorder, which",
+            "     has no more sessions to give to anybody, again a…",
         ];
         assert_eq!(lines, expected);
-        assert!(lines.iter().all(|line| line.width() <= 60));
+        assert!(lines.iter().all(|line| line.width() <= 54));
     }
 
     #[test]

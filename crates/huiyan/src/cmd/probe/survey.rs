@@ -98,7 +98,7 @@ impl Histograms {
         for (kind, count, names) in &self.failures {
             let more = if *count > names.len() { ", …" } else { "" };
             let names = format!("{}{more}", names.join(", "));
-            table.row(vec![cut(kind, 50), thousands(*count), names]);
+            table.row(vec![cut(kind, 60), thousands(*count), names]);
         }
         let lines = table.lines(width, "  ");
         format!("Cannot be watched\n{}\n\n", lines[1..].join("\n"))
@@ -157,14 +157,15 @@ fn histogram(title: &str, counts: &[(String, usize)], width: usize) -> String {
     }
     let total: usize = counts.iter().map(|(_, n)| n).sum();
     let most = counts.iter().map(|(_, n)| *n).max().unwrap_or(1).max(1);
-    let room = width.saturating_sub(2 + 2 + 8 + 2 + 7 + 2 + BAR).max(10);
+    let digits = thousands(most).len();
+    let room = width.saturating_sub(2 + 2 + digits + 2 + 7 + 2 + BAR).max(10);
     let names: Vec<String> = counts.iter().map(|(name, _)| cut(name, room)).collect();
     let wide = names.iter().map(|name| name.width()).max().unwrap_or(0);
     let mut out = format!("{title}\n");
     for (name, (_, n)) in names.iter().zip(&counts) {
         let share = *n as f64 / total.max(1) as f64 * 100.0;
         let line = format!(
-            "  {}  {:>8}  {share:>5.1} %  {}",
+            "  {}  {:>digits$}  {share:>5.1} %  {}",
             aligned(name, wide, Side::Left),
             thousands(*n),
             bar(*n as f64 / most as f64, BAR)

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use flow::CameraId;
 use publish::wire::Topic;
+use rumqttc::NetworkOptions;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{ConnectProperties, Filter, Packet, SubscribeReasonCode};
 use rumqttc::v5::{AsyncClient, Event, MqttOptions};
@@ -53,11 +54,14 @@ impl Reader {
     pub fn start(site: &Site) -> Self {
         let broker = &site.broker;
         let id = format!("huiyan-status-{:08x}", fastrand::u32(..));
+        let mut network = NetworkOptions::new();
+        network.set_tcp_nodelay(true);
         let mut options = MqttOptions::new(id, &broker.host, broker.port);
         options
             .set_keep_alive(Duration::from_secs(20))
             .set_clean_start(true)
             .set_connection_timeout(CONNECT.as_secs())
+            .set_network_options(network)
             .set_connect_properties(ConnectProperties {
                 session_expiry_interval: Some(0),
                 max_packet_size: Some(MAX_PACKET),

@@ -164,10 +164,11 @@ impl View<'_> {
         };
         let mut out = format!("Cameras: {fleet}\n");
         let wide = totals.iter().map(|(state, _)| state.len()).max().unwrap_or(0);
+        let digits = totals.iter().map(|(_, n)| thousands(*n).len()).max().unwrap_or(0);
         for (state, n) in totals {
             let share = n as f64 / rows.len().max(1) as f64;
             let line = format!(
-                "  {}  {:>8}  {:>5.1} %  {}",
+                "  {}  {:>digits$}  {:>5.1} %  {}",
                 aligned(state, wide, Side::Left),
                 thousands(n),
                 share * 100.0,
@@ -177,23 +178,31 @@ impl View<'_> {
         }
         if let Some(coverage) = self.coverage() {
             let percent = coverage["watched_percent"].as_f64().unwrap_or(0.0);
-            out += &format!("  watched {percent:.1} % of the camera-minutes since their workers began\n");
+            out += &format!("  watched {percent:.1} % of their time since their workers began\n");
         }
         out.push('\n');
         out
     }
 
-    /// The time of all cameras together.
+    /// The time of all cameras together. A camera that has no pictures is spoken of only when that changes, so the time
+    /// since then is added: it spends it in the state in which it is.
     fn coverage(&self) -> Option<Value> {
-        let parts = self.board.cameras.values().filter_map(|said| said.message.coverage.as_ref());
         let (mut total, mut watched, mut by_state) = (0.0, 0.0, BTreeMap::<&str, f64>::new());
-        for part in parts {
-            total += part.total_s;
+        for said in self.board.cameras.values() {
+            let health = &said.message;
+            let Some(part) = &health.coverage else { continue };
+            let worker = self.board.workers.get(&health.worker).map(|said| &said.message);
+            let online = worker.filter(|worker| worker.state == WorkerState::Online);
+            let up = online.map_or(0.0, |worker| self.now.duration_since(worker.started).as_secs_f64());
+            let unsaid = if is_watched(&health.state) { 0.0 } else { (up - part.total_s).max(0.0) };
+            total += part.total_s + unsaid;
             watched += part.watched_s;
             for (state, seconds) in &part.by_state_s {
                 *by_state.entry(state).or_default() += seconds;
             }
+            *by_state.entry(&health.state).or_default() += unsaid;
         }
+        by_state.retain(|_, seconds| *seconds > 0.0);
         (total > 0.0).then(|| {
             json!({ "total_s": total, "watched_s": watched, "watched_percent": watched / total * 100.0, "by_state_s": by_state })
         })
@@ -273,6 +282,11 @@ impl View<'_> {
             _ => format!("{} days", seconds / 86_400),
         }
     }
+}
+
+/// The state of a camera whose pictures show what is there.
+fn is_watched(state: &str) -> bool {
+    matches!(state, "streaming" | "losing")
 }
 
 /// The reason without what the row says already.
