@@ -7,7 +7,7 @@ use std::time::Duration;
 use fleet::Camera;
 use flow::Via;
 use ingest::Policy;
-use sim::rtsp::{Auth, Fault, KeepAlive, Mount, Scheme, Server};
+use sim::rtsp::{Auth, Fault, KeepAlive, Mount, Options, Scheme, Server};
 use sim::{Clip, Pattern};
 
 use crate::raw_server::{RawServer, SDP};
@@ -19,7 +19,11 @@ fn clip() -> Arc<Clip> {
 }
 
 async fn server(mounts: Vec<(&str, Mount)>) -> Server {
-    let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    server_with(Options::default(), mounts).await
+}
+
+async fn server_with(options: Options, mounts: Vec<(&str, Mount)>) -> Server {
+    let server = Server::bind_with("127.0.0.1:0".parse().unwrap(), options).await.unwrap();
     for (path, mount) in mounts {
         server.mount(path, mount).unwrap();
     }
@@ -34,17 +38,19 @@ fn cameras(server: &Server, ids: &[&str]) -> Vec<Camera> {
 async fn a_session_survives_what_cameras_do_beside_the_standard() {
     let clip = clip();
     let mount = || Mount::new(Arc::clone(&clip));
-    let server = server(vec![
+    let options = Options { session_timeout: Duration::from_secs(2), ..Options::default() };
+    let mounts = vec![
         ("garbage", mount().with_fault(Fault::GarbageBetween { every: 3, bytes: 50 })),
         ("strange", mount().with_fault(Fault::StrangeChannel)),
         ("options", mount().with_fault(Fault::KeepAliveOnly(KeepAlive::Options))),
         ("get-parameter", mount().with_fault(Fault::KeepAliveOnly(KeepAlive::GetParameter))),
-    ])
-    .await;
+    ];
+    let server = server_with(options, mounts).await;
     let ids = ["garbage", "strange", "options", "get-parameter"];
     let (watcher, ingest) = Watcher::start(cameras(&server, &ids), policy());
     for id in ids {
-        watcher.until_pictures(id, 3).await;
+        // Longer than a session lasts that nobody asks for, with one key picture a second.
+        watcher.until_pictures(id, 5).await;
         let pictures = watcher.pictures(id);
         assert!(pictures.iter().all(|unit| unit.session == pictures[0].session), "{id}: one session");
         assert_eq!(watcher.until_state(id, "streaming").await.via, Some(Via::Lean), "{id}");
