@@ -127,7 +127,16 @@ pub(crate) fn units(data: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Where the first `00 00 01` begins and ends.
 fn start_code(data: &[u8]) -> Option<(usize, usize)> {
-    data.windows(3).position(|w| w == [0, 0, 1]).map(|at| (at, at + 3))
+    let mut at = 2;
+    loop {
+        match *data.get(at)? {
+            // Might be the middle of one.
+            0 => at += 1,
+            1 if data[at - 2..at] == [0, 0] => return Some((at - 2, at + 1)),
+            // Nothing that holds this byte is one.
+            _ => at += 3,
+        }
+    }
 }
 
 /// The parameter sets seen so far.
@@ -301,6 +310,18 @@ mod tests {
     const PPS: &[u8] = &[0, 0, 1, 0x68, 0b1110_0000];
     // first_mb 0 (1), slice_type 7 (0001000), pps 0 (1)
     const IDR: &[u8] = &[0, 0, 1, 0x65, 0b1000_1000, 0b1000_0000];
+
+    #[test]
+    fn the_first_start_code_is_found_wherever_it_is() {
+        for length in 0..12usize {
+            // Every string of 0, 1 and 2 of this length.
+            for number in 0..3usize.pow(length as u32) {
+                let data: Vec<u8> = (0..length).map(|i| (number / 3usize.pow(i as u32) % 3) as u8).collect();
+                let first = data.windows(3).position(|w| w == [0, 0, 1]).map(|at| (at, at + 3));
+                assert_eq!(start_code(&data), first, "{data:?}");
+            }
+        }
+    }
 
     #[test]
     fn an_idr_with_its_sets_stands_alone() {

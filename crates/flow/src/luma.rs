@@ -19,7 +19,7 @@ pub struct Luma {
 }
 
 impl Luma {
-    /// Averages the luma plane. Reads up to four rows per cell; about 30 µs for 704x576.
+    /// Averages the luma plane. Reads up to four rows per cell.
     pub fn of(picture: &HostPicture) -> Self {
         let (width, height) = (picture.width(), picture.height());
         let columns = LUMA_COLUMNS.min(width);
@@ -30,7 +30,8 @@ impl Luma {
         let edges: Vec<usize> =
             (0..=columns).map(|c| (u64::from(c) * u64::from(width) / u64::from(columns)) as usize).collect();
         let mut cells = Vec::with_capacity((columns * rows) as usize);
-        let mut sums = vec![0u32; columns as usize];
+        // Down the columns first, where neighbours lie side by side, then along the row.
+        let mut sums = vec![0u16; width as usize];
         for row in 0..rows {
             let edge = |r: u32| (u64::from(r) * u64::from(height) / u64::from(rows)) as usize;
             let (top, end) = (edge(row), edge(row + 1));
@@ -39,15 +40,16 @@ impl Luma {
             let mut taken = 0;
             for y in (top..end).step_by(step) {
                 let line = &plane.data[y * plane.stride..][..width as usize];
-                for (sum, edge) in sums.iter_mut().zip(edges.windows(2)) {
-                    *sum += line[edge[0]..edge[1]].iter().map(|&sample| u32::from(sample)).sum::<u32>();
-                }
+                // At most twice four rows of 255 each, less one.
+                sums.iter_mut().zip(line).for_each(|(sum, sample)| *sum += u16::from(*sample));
                 taken += 1;
             }
-            cells.extend(sums.iter().zip(edges.windows(2)).map(|(sum, edge)| {
-                let samples = (edge[1] - edge[0]) as u32 * taken;
-                ((sum + samples / 2) / samples) as u8
-            }));
+            match width / columns {
+                4 if width == 4 * columns => means::<4>(&sums, taken, &mut cells),
+                8 if width == 8 * columns => means::<8>(&sums, taken, &mut cells),
+                12 if width == 12 * columns => means::<12>(&sums, taken, &mut cells),
+                _ => cells.extend(edges.windows(2).map(|edge| mean(&sums[edge[0]..edge[1]], taken))),
+            }
         }
         Self { columns: columns as u16, rows: rows as u16, cells: cells.into() }
     }
@@ -77,6 +79,18 @@ impl Luma {
     pub fn mean(&self) -> f32 {
         self.cells.iter().map(|&cell| u32::from(cell)).sum::<u32>() as f32 / self.cells.len() as f32
     }
+}
+
+/// The means of cells of the same width: of 640, 1280 and 1920 columns.
+fn means<const WIDTH: usize>(sums: &[u16], rows: u32, cells: &mut Vec<u8>) {
+    cells.extend(sums.as_chunks::<WIDTH>().0.iter().map(|sums| mean(sums, rows)));
+}
+
+/// The mean of samples whose sums over so many rows these are.
+fn mean(sums: &[u16], rows: u32) -> u8 {
+    let samples = sums.len() as u32 * rows;
+    let sum: u32 = sums.iter().map(|sum| u32::from(*sum)).sum();
+    ((sum + samples / 2) / samples) as u8
 }
 
 #[cfg(test)]
