@@ -69,10 +69,7 @@ impl Framer {
                         return Ok(Some(Piece::Message(message)));
                     }
                     // It looked like one.
-                    Err(Fault::Malformed(_)) => {
-                        self.scanned = 0;
-                        self.skip(at, 1)?;
-                    }
+                    Err(Fault::Malformed(_)) => self.skip(at, 1)?,
                     Err(other) => return Err(other),
                 },
                 _ => self.skip(at, 1)?,
@@ -104,6 +101,8 @@ impl Framer {
     fn skip(&mut self, at: &mut usize, bytes: usize) -> Result<(), Fault> {
         *at += bytes;
         self.lost_step = true;
+        // What looked like a message may have turned out to be none before its end was found.
+        self.scanned = 0;
         self.garbage += bytes as u64;
         self.run += bytes;
         if self.run > MAX_GARBAGE { Err(Fault::Garbage(self.run)) } else { Ok(()) }
@@ -174,6 +173,15 @@ mod tests {
                 let expected = garbage.len() as u64;
                 assert!((expected - ends..=expected).contains(&framer.garbage()), "{garbage:?}");
             }
+        }
+    }
+
+    /// Found by fuzzing: how far it had been read was remembered.
+    #[test]
+    fn what_began_like_a_message_and_was_none_is_forgotten() {
+        let stream = b"SET_PARAMETEx__RTSP/1.0 200 OK\r\nCSeq: 9\r\n\r\n";
+        for step in 1..stream.len() {
+            assert_eq!(pieces(stream, step).0, ["Some(9)"], "{step}");
         }
     }
 
