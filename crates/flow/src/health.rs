@@ -27,11 +27,14 @@ pub enum CameraState {
     Dark,
     /// Pictures arrive, and this many percent of the RTP packets do not.
     Losing(u8),
+    /// Pictures arrive, but they do not show what the zones were drawn on: the camera has moved, is covered or out of
+    /// focus; the text says which.
+    Suspended(String),
 }
 
 impl CameraState {
     /// The names of all states, in the order of the variants.
-    pub const NAMES: [&'static str; 10] = [
+    pub const NAMES: [&'static str; 11] = [
         "connecting",
         "streaming",
         "no_data",
@@ -42,6 +45,7 @@ impl CameraState {
         "frozen",
         "dark",
         "losing",
+        "suspended",
     ];
 
     /// The name on the wire: one of [`CameraState::NAMES`].
@@ -62,6 +66,7 @@ impl CameraState {
             Self::Frozen => 7,
             Self::Dark => 8,
             Self::Losing(_) => 9,
+            Self::Suspended(_) => 10,
         }
     }
 
@@ -72,7 +77,10 @@ impl CameraState {
 
     /// Pictures come, whatever they show.
     pub fn has_pictures(&self) -> bool {
-        matches!(self, Self::Streaming | Self::Losing(_) | Self::Frozen | Self::Dark)
+        matches!(
+            self,
+            Self::Streaming | Self::Losing(_) | Self::Frozen | Self::Dark | Self::Suspended(_)
+        )
     }
 }
 

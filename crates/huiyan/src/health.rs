@@ -40,6 +40,10 @@ struct Entry {
     pictures: PictureHealth,
     /// What the pictures show, if nothing, and since when.
     nothing: Option<(Nothing, Timestamp)>,
+    /// What the scene says of the camera, if it is not as it should be, and since when.
+    suspended: Option<(String, Timestamp)>,
+    /// Situations that its rules hold back.
+    held_back: u32,
     coverage: Coverage,
     published: Option<(Health, Instant)>,
 }
@@ -54,6 +58,8 @@ impl Entry {
             why: String::new(),
             pictures: PictureHealth::new(limits),
             nothing: None,
+            suspended: None,
+            held_back: 0,
             published: None,
         }
     }
@@ -64,11 +70,22 @@ impl Entry {
         if !health.state.is_watched() {
             return health;
         }
-        if let Some((nothing, since)) = &self.nothing {
-            health.state = nothing.state();
-            health.since = *since;
-            let said = std::mem::take(&mut health.reason);
-            health.reason = nothing.to_string();
+        if self.held_back > 0 {
+            let note = format!("{} situation(s) beyond a rule's cap_per_day are not told", self.held_back);
+            health.note = [note, health.note]
+                .into_iter()
+                .filter(|note| !note.is_empty())
+                .collect::<Vec<_>>()
+                .join("; ");
+        }
+        let overlay = match (&self.nothing, &self.suspended) {
+            (Some((nothing, since)), _) => Some((nothing.state(), nothing.to_string(), *since)),
+            (None, Some((why, since))) => Some((CameraState::Suspended(why.clone()), why.clone(), *since)),
+            (None, None) => None,
+        };
+        if let Some((state, reason, since)) = overlay {
+            (health.state, health.since) = (state, since);
+            let said = std::mem::replace(&mut health.reason, reason);
             if !said.is_empty() {
                 health.reason += "; ";
                 health.reason += &said;
@@ -169,6 +186,25 @@ impl Board {
         })
     }
 
+    /// Takes what the scene says of the camera: why its zones are suspended, if they are, and how many situations its
+    /// rules hold back. To be published where it is news.
+    pub fn scene(
+        &self,
+        camera: &CameraId,
+        suspended: Option<String>,
+        held_back: u32,
+        now: Instant,
+    ) -> Option<Known> {
+        self.with(camera, now, |entry| {
+            entry.held_back = held_back;
+            entry.suspended = suspended.map(|why| match entry.suspended.take() {
+                Some((before, since)) if before == why => (why, since),
+                _ => (why, Timestamp::now()),
+            });
+            entry.news(now)
+        })
+    }
+
     /// Everything known, by camera.
     pub fn all(&self, now: Instant) -> Vec<Known> {
         let mut cameras = self.cameras.lock().expect("no holder of this lock panics");
@@ -262,5 +298,17 @@ mod tests {
         // The last picture came four seconds before that was noticed.
         assert!((13..=14).contains(&minutes.of("no_data").as_secs()), "{minutes:?}");
         assert!((44..=46).contains(&minutes.of("dark").as_secs()), "{minutes:?}");
+    }
+
+    #[test]
+    fn a_moved_camera_is_suspended_and_what_is_held_back_is_noted() {
+        let (board, camera, now) = board();
+        board.session(streaming(&camera), now);
+        let told = board.scene(&camera, Some("the camera has moved".to_owned()), 0, now).unwrap().health;
+        assert_eq!((told.state.name(), told.reason.as_str()), ("suspended", "the camera has moved"));
+        assert!(board.scene(&camera, Some("the camera has moved".to_owned()), 0, now).is_none(), "no news");
+        let told = board.scene(&camera, None, 3, now).unwrap().health;
+        assert_eq!(told.state, CameraState::Streaming);
+        assert!(told.note.starts_with("3 situation(s) beyond"), "{}", told.note);
     }
 }

@@ -15,6 +15,7 @@ mod health;
 mod live;
 mod picture_health;
 mod pipeline;
+mod scene_stage;
 mod table;
 mod versions;
 
@@ -40,6 +41,8 @@ enum Command {
     Desk(cmd::desk::Args),
     /// Check a fleet: every mistake at once, each with its place and what would be right
     Check(cmd::check::Args),
+    /// Say which cameras a change of the configuration touches
+    Diff(cmd::diff::Args),
     /// Say what cameras send, and what to write into the fleet's YAML for them
     Probe(cmd::probe::Args),
     /// Say how cameras and workers are, and what is open, from what the broker retains
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Command::Run(args) => cmd::run::run(args),
         Command::Desk(args) => cmd::desk::run(args),
         Command::Check(args) => cmd::check::run(args),
+        Command::Diff(args) => cmd::diff::run(args),
         Command::Probe(args) => cmd::probe::run(args),
         Command::Status(args) => cmd::status::run(args),
         Command::Schema => cmd::check::schema(),

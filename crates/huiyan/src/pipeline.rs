@@ -7,20 +7,21 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::bounded;
 use decode::{Pool, PoolOptions};
 use fleet::{Camera, Fleet};
-use flow::{Basis, CameraId, Counter, Event, Flow, Look};
+use flow::{CameraId, Counter, Event, Flow, Look};
 use infer::{Detector, Gate, GateNumbers, Passage, Route, Runtime};
 use ingest::{Ingest, Policy};
 use publish::Publisher;
-use scene::Scene;
+use scene::Condition;
 use tokio_util::sync::CancellationToken;
 
 use crate::UserError;
 use crate::health::{Board, Known};
 use crate::picture_health::Limits;
-use crate::versions::{Infos, Versions};
+use crate::scene_stage::{SceneStage, Tally};
+use crate::versions::Versions;
 
 /// Detections that wait for the scenes; the inference threads wait with them.
 const LOOKS_WAITING: usize = 64;
@@ -48,22 +49,7 @@ pub struct Pipeline {
     scenes: JoinHandle<()>,
     publisher: Arc<Publisher>,
     board: Arc<Board>,
-    tally: Arc<SceneTally>,
-}
-
-/// What the scene stage counts.
-#[derive(Default)]
-struct SceneTally {
-    looks: Counter,
-    done: Counter,
-    events: Counter,
-    per_camera: HashMap<CameraId, Counter>,
-}
-
-impl SceneTally {
-    fn flow(&self) -> Flow {
-        Flow { received: self.looks.get(), passed: self.done.get(), dropped: vec![] }
-    }
+    tally: Arc<Tally>,
 }
 
 const NOTHING: Flow = Flow { received: 0, passed: 0, dropped: Vec::new() };
@@ -104,12 +90,29 @@ impl Pipeline {
         let options = publish::Options::from_fleet(fleet);
         let publisher = Arc::new(Publisher::start(options, &tokio::runtime::Handle::current())?);
 
+        let limits = Limits {
+            frozen_after: fleet.node.frozen_after,
+            dark_after: fleet.node.dark_after,
+            ..Limits::default()
+        };
+        let cameras = fleet.cameras.iter().map(|camera| camera.id.clone());
+        let board = Arc::new(Board::new(cameras, limits, Instant::now()));
+        let tell: Arc<dyn Fn(Option<Known>) + Send + Sync> = {
+            let publisher = publisher.clone();
+            Arc::new(move |known| {
+                if let Some(Known { health, minutes }) = known {
+                    publisher.health(&health, Some(&minutes));
+                }
+            })
+        };
+
         // Detections wait: the queue is short, and when it is full the inference thread waits.
         let (looks_in, looks) = bounded::<Look>(LOOKS_WAITING);
-        let tally = Arc::new(SceneTally {
+        let tally = Arc::new(Tally {
             per_camera: fleet.cameras.iter().map(|c| (c.id.clone(), Counter::default())).collect(),
-            ..SceneTally::default()
+            ..Tally::default()
         });
+        let (found, tell_found) = (board.clone(), tell.clone());
         let stage = SceneStage {
             fleet: fleet.clone(),
             gate: gate.clone(),
@@ -117,6 +120,14 @@ impl Pipeline {
             publisher: publisher.clone(),
             tally: tally.clone(),
             on_event,
+            on_camera: Box::new(move |camera, condition, held_back| {
+                let suspended = (condition != Condition::Good).then(|| condition.to_string());
+                let news = found.scene(camera, suspended, held_back, Instant::now());
+                if let Some(Known { health, .. }) = &news {
+                    tracing::info!(%camera, state = health.state.name(), "{} {}", health.reason, health.note);
+                }
+                tell_found(news);
+            }),
         };
         let scenes = std::thread::Builder::new().name("scene".into()).spawn(move || stage.run(&looks))?;
 
@@ -147,22 +158,6 @@ impl Pipeline {
                 drop(looks_out.send(look));
             },
         )?);
-
-        let limits = Limits {
-            frozen_after: fleet.node.frozen_after,
-            dark_after: fleet.node.dark_after,
-            ..Limits::default()
-        };
-        let cameras = fleet.cameras.iter().map(|camera| camera.id.clone());
-        let board = Arc::new(Board::new(cameras, limits, Instant::now()));
-        let tell: Arc<dyn Fn(Option<Known>) + Send + Sync> = {
-            let publisher = publisher.clone();
-            Arc::new(move |known| {
-                if let Some(Known { health, minutes }) = known {
-                    publisher.health(&health, Some(&minutes));
-                }
-            })
-        };
 
         // Access units: bounded; a full queue refuses, and `ingest` drops to that camera's next key picture.
         let options = PoolOptions {
@@ -226,7 +221,7 @@ impl Pipeline {
             decode: self.pool.counters(),
             gate: self.gate.numbers(),
             infer: self.detector.counters(),
-            scene: self.tally.flow(),
+            scene: judged(&self.tally),
             events: self.tally.events.get(),
             publish,
             outbox,
@@ -283,13 +278,17 @@ impl Pipeline {
             decode,
             gate: gate.numbers(),
             infer,
-            scene: tally.flow(),
+            scene: judged(&tally),
             publish,
             events: tally.events.get(),
             outbox: left.map_or(0, |depth| depth.messages),
             broker: "stopped".to_owned(),
         }
     }
+}
+
+fn judged(tally: &Tally) -> Flow {
+    Flow { received: tally.looks.get(), passed: tally.done.get(), dropped: vec![] }
 }
 
 /// How patient the node is, as its configuration says.
@@ -312,61 +311,4 @@ fn runtime(fleet: &Fleet) -> anyhow::Result<Runtime> {
     let runtime = Runtime::load(node.onnxruntime.as_deref())?;
     let runtime = runtime.with_providers(&node.providers, Some(&engines));
     runtime.map_err(|error| UserError(error.to_string()).into())
-}
-
-/// Judges the looks and hands the events on, on one thread: a camera's looks stay in order, and the work is small.
-struct SceneStage {
-    fleet: Arc<Fleet>,
-    gate: Arc<Gate>,
-    models: Arc<Infos>,
-    publisher: Arc<Publisher>,
-    tally: Arc<SceneTally>,
-    on_event: OnEvent,
-}
-
-impl SceneStage {
-    fn run(self, looks: &Receiver<Look>) {
-        let mut scenes: HashMap<CameraId, (Arc<Camera>, Scene)> = self
-            .fleet
-            .cameras
-            .iter()
-            .map(|camera| (camera.id.clone(), (camera.clone(), Scene::new(camera))))
-            .collect();
-        for look in looks {
-            self.tally.looks.add(1);
-            if let Some((camera, scene)) = scenes.get_mut(&look.frame.id.camera) {
-                for event in scene.look(&look.detections, Some(&look.frame.luma)) {
-                    self.publish(camera, &event, &look);
-                }
-                if look.detections.basis == Basis::Unchanged && scene.wants_look() {
-                    self.gate.ask(&camera.id);
-                }
-                self.tally.per_camera.get(&camera.id).inspect(|counter| counter.add(1));
-            }
-            self.tally.done.add(1);
-        }
-    }
-
-    /// Does not return before the event is on disk: an event is never dropped. While the disk takes nothing, looks
-    /// wait, and behind them frames are replaced by newer ones.
-    fn publish(&self, camera: &Camera, event: &Event, look: &Look) {
-        self.tally.events.add(1);
-        let situation =
-            self.fleet.situations.get(&event.key.situation).expect("a rule's situation is checked");
-        let seen = &look.detections;
-        let model = self.models.of(&seen.model, &seen.weights).expect("a look's model was loaded");
-        let picture = Some((&look.frame, look.detections.list.as_slice()));
-        let mut said = false;
-        loop {
-            match self.publisher.submit(event, camera, situation, &model, picture) {
-                Ok(done) => return (self.on_event)(Told { event, evidence: done.evidence_path }),
-                Err(error) if !said => {
-                    tracing::error!(camera = %camera.id, "{error}; trying again each second")
-                }
-                Err(_) => {}
-            }
-            said = true;
-            std::thread::sleep(Duration::from_secs(1));
-        }
-    }
 }

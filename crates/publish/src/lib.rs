@@ -26,6 +26,6 @@ mod tests;
 
 pub use evidence::{Blur, EvidenceError, Jpeg};
 pub use link::backoff;
-pub use outbox::{Depth, Outbox, OutboxError};
+pub use outbox::{Depth, Outbox, OutboxError, SceneState};
 pub use publisher::{Link, Options, Publisher, StartError, State, SubmitError, Submitted};
 pub use wire::ModelInfo;

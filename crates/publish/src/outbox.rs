@@ -14,7 +14,7 @@ mod rows;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use flow::{Counter, EventId, Timestamp};
+use flow::{CameraId, Counter, EventId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::evidence::Jpeg;
@@ -42,6 +42,9 @@ CREATE TABLE IF NOT EXISTS evidence (        -- the files
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS open (            -- situations that last: what their retained message says
     event TEXT PRIMARY KEY, sequence INTEGER NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS scene (           -- what the scenes remember, with the events that it led to
+    camera TEXT PRIMARY KEY, state BLOB NOT NULL
 ) WITHOUT ROWID;
 ";
 
@@ -107,6 +110,15 @@ pub(crate) struct Push<'a> {
     /// The situation is over: `open` is cleared.
     pub ended: bool,
     pub picture: Option<(Role, &'a Topic, &'a Jpeg)>,
+}
+
+/// What a camera's scene remembers, as its crate writes it.
+#[derive(Debug, Clone)]
+pub struct SceneState {
+    /// Of which camera.
+    pub camera: CameraId,
+    /// Opaque here.
+    pub state: Vec<u8>,
 }
 
 /// What a push did.
@@ -179,26 +191,62 @@ impl Outbox {
         self.counters.duplicates.add(1);
     }
 
-    /// Stores an event with its messages, in one transaction: evidence before the event, the retained message
-    /// after it. The same event with the same sequence number is stored once. The picture's file is there already.
-    pub(crate) fn push(&self, push: &Push) -> Result<Pushed, OutboxError> {
-        self.counters.events_in.add(1);
+    /// Stores the events of one look with their messages, and what the camera's scene remembers after it, in one
+    /// transaction: evidence before the event, the retained message after it. The same event with the same sequence
+    /// number is stored once. The pictures' files are there already.
+    pub(crate) fn push(
+        &self,
+        pushes: &[Push],
+        scene: Option<&SceneState>,
+    ) -> Result<Vec<Pushed>, OutboxError> {
         let replaced = self.with(|db| {
             let transaction = db.transaction()?;
-            let replaced = rows::insert(&transaction, push, now_ms())?;
+            let now = now_ms();
+            let replaced: Vec<_> =
+                pushes.iter().map(|push| rows::insert(&transaction, push, now)).collect::<Result<_, _>>()?;
+            if let Some(scene) = scene {
+                rows::keep_scene(&transaction, scene)?;
+            }
             transaction.commit()?;
             Ok(replaced)
         })?;
-        let Some(replaced) = replaced else {
-            self.counters.duplicates.add(1);
-            return Ok(Pushed::Duplicate);
-        };
-        if push.picture.is_some() {
-            self.counters.pictures_in.add(1);
-            self.counters.pictures_replaced.add(replaced);
+        self.counters.events_in.add(pushes.len() as u64);
+        let mut pictures = false;
+        let each = pushes.iter().zip(replaced).map(|(push, replaced)| {
+            let Some(replaced) = replaced else {
+                self.counters.duplicates.add(1);
+                return Pushed::Duplicate;
+            };
+            if push.picture.is_some() {
+                self.counters.pictures_in.add(1);
+                self.counters.pictures_replaced.add(replaced);
+                pictures = true;
+            }
+            Pushed::Stored
+        });
+        let pushed = each.collect();
+        if pictures {
             self.evict()?;
         }
-        Ok(Pushed::Stored)
+        Ok(pushed)
+    }
+
+    /// Stores what scenes remember, without events.
+    pub(crate) fn keep_scenes(&self, scenes: &[SceneState]) -> Result<(), OutboxError> {
+        self.with(|db| {
+            let transaction = db.transaction()?;
+            scenes.iter().try_for_each(|scene| rows::keep_scene(&transaction, scene).map(drop))?;
+            transaction.commit()
+        })
+    }
+
+    /// What the scenes remembered when the program last ran.
+    pub(crate) fn scenes(&self) -> Result<Vec<(String, Vec<u8>)>, OutboxError> {
+        self.with(|db| {
+            let mut statement = db.prepare("SELECT camera, state FROM scene")?;
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect()
+        })
     }
 
     /// Messages to send now, oldest first, at most `limit`; one per situation, so that a situation's messages

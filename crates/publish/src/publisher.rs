@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use flow::{CameraId, Detection, Event, Flow, Frame, Timestamp};
+use flow::{CameraId, Detection, Event, EventId, Flow, Frame, Timestamp};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::evidence::{Blur, Jpeg};
 use crate::link;
 use crate::message::Speaker;
-use crate::outbox::{Depth, Outbox, OutboxError, Push, Pushed};
+use crate::outbox::{Depth, Outbox, OutboxError, Push, Pushed, SceneState};
 use crate::wire::{Evidence, HealthMessage, ModelInfo, PhaseName, Role, Topic};
 
 /// What a publisher needs to know.
@@ -221,9 +221,10 @@ impl Publisher {
         })
     }
 
-    /// Stores an event and, where `picture` is given, its evidence: the picture that decided, and everything that
-    /// was seen in it (persons among it are blurred). Blocks for the disk, tens of milliseconds; call it from a
-    /// thread, not from a task. When it returns `Ok`, the event will arrive.
+    /// Stores an event and, where `picture` is given, its evidence: [`submit_look`](Self::submit_look) with one event.
+    ///
+    /// # Errors
+    /// As there.
     pub fn submit(
         &self,
         event: &Event,
@@ -232,39 +233,95 @@ impl Publisher {
         model: &ModelInfo,
         picture: Option<(&Frame, &[Detection])>,
     ) -> Result<Submitted, SubmitError> {
+        let mut all = self.submit_look(&[(event, situation)], camera, model, picture, None)?;
+        Ok(all.pop().expect("one event, one answer"))
+    }
+
+    /// Stores all events of one look in one transaction, with what the camera's scene remembers after it, so that a
+    /// restart neither forgets nor doubles what it began. Where `picture` is given, it is each event's evidence: the
+    /// picture that decided, and everything that was seen in it (persons among it are blurred). Blocks for the disk,
+    /// tens of milliseconds; call it from a thread, not from a task. When it returns `Ok`, the events will arrive.
+    ///
+    /// # Errors
+    /// Nothing was stored: an event that is not of this camera and situation, or a disk that does not take it.
+    pub fn submit_look(
+        &self,
+        events: &[(&Event, &fleet::Situation)],
+        camera: &fleet::Camera,
+        model: &ModelInfo,
+        picture: Option<(&Frame, &[Detection])>,
+        scene: Option<&SceneState>,
+    ) -> Result<Vec<Submitted>, SubmitError> {
+        let made = events
+            .iter()
+            .map(|(event, situation)| self.make(event, camera, situation, model, picture))
+            .collect::<Result<Vec<_>, _>>()?;
+        let new: Vec<_> = made.iter().flatten().collect();
+        let pushes: Vec<_> = new.iter().map(|made| made.push()).collect();
+        let Some((first, _)) = events.first() else { return Ok(Vec::new()) };
+        let pushed = self.outbox.push(&pushes, scene);
+        let pushed = pushed.map_err(|source| SubmitError::Outbox { event: first.id, source })?;
+        self.shared.wake.notify_one();
+        let mut pushed = pushed.into_iter();
+        let answer = |made: &Option<Made>| match made {
+            None => Submitted { evidence_path: None, duplicate: true },
+            Some(made) => Submitted {
+                evidence_path: made.jpeg.as_ref().map(|_| self.outbox.evidence_path(made.event, made.role)),
+                duplicate: pushed.next() == Some(Pushed::Duplicate),
+            },
+        };
+        Ok(made.iter().map(answer).collect())
+    }
+
+    /// An event's messages and picture; `None`: it was submitted before.
+    fn make(
+        &self,
+        event: &Event,
+        camera: &fleet::Camera,
+        situation: &fleet::Situation,
+        model: &ModelInfo,
+        picture: Option<(&Frame, &[Detection])>,
+    ) -> Result<Option<Made>, SubmitError> {
         check(event, camera, situation)?;
-        let failed = |source| SubmitError::Outbox { event: event.id, source };
-        let role = Role::from(PhaseName::from(event.phase));
-        if self.outbox.has(event.id, event.sequence).map_err(failed)? {
+        let known = self.outbox.has(event.id, event.sequence);
+        if known.map_err(|source| SubmitError::Outbox { event: event.id, source })? {
             self.outbox.count_duplicate();
-            return Ok(Submitted { evidence_path: None, duplicate: true });
+            return Ok(None);
         }
+        let role = Role::from(PhaseName::from(event.phase));
+        let site = || self.speaker.site.clone();
         let jpeg = picture.and_then(|(frame, seen)| self.keep_picture(event, role, frame, seen));
-        let evidence_topic = Topic::Evidence { site: self.speaker.site.clone(), event: event.id, role };
+        let evidence_topic = Topic::Evidence { site: site(), event: event.id, role };
         let list = jpeg.iter().map(|jpeg| evidence(role, &evidence_topic, jpeg)).collect();
         let message = self.speaker.message(event, camera, situation, model, list);
-        let body = message.to_json().map_err(|source| SubmitError::Json { event: event.id, source })?;
-        let pushed = self.outbox.push(&Push {
+        let (situation, camera) = (event.key.situation.clone(), event.key.camera.clone());
+        Ok(Some(Made {
             event: event.id,
             sequence: event.sequence,
-            topic: &Topic::Event {
-                site: self.speaker.site.clone(),
-                situation: event.key.situation.clone(),
-                camera: event.key.camera.clone(),
-            },
-            body: &body,
-            open: &Topic::Open {
-                site: self.speaker.site.clone(),
-                camera: event.key.camera.clone(),
-                event: event.id,
-            },
             ended: matches!(event.phase, flow::Phase::Ended { .. }),
-            picture: jpeg.as_ref().map(|jpeg| (role, &evidence_topic, jpeg)),
-        });
-        let duplicate = pushed.map_err(failed)? == Pushed::Duplicate;
-        self.shared.wake.notify_one();
-        let evidence_path = jpeg.map(|_| self.outbox.evidence_path(event.id, role));
-        Ok(Submitted { evidence_path, duplicate })
+            body: message.to_json().map_err(|source| SubmitError::Json { event: event.id, source })?,
+            topic: Topic::Event { site: site(), situation, camera: camera.clone() },
+            open: Topic::Open { site: site(), camera, event: event.id },
+            role,
+            evidence_topic,
+            jpeg,
+        }))
+    }
+
+    /// Stores what scenes remember, without events. Blocks for the disk.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub fn keep_scenes(&self, scenes: &[SceneState]) -> Result<(), OutboxError> {
+        self.outbox.keep_scenes(scenes)
+    }
+
+    /// What the scenes remembered when the program last ran, by camera.
+    ///
+    /// # Errors
+    /// The disk does not give it.
+    pub fn scenes(&self) -> Result<Vec<(String, Vec<u8>)>, OutboxError> {
+        self.outbox.scenes()
     }
 
     /// An event without its picture is worth more than none: a picture that cannot be made or written is
@@ -339,6 +396,33 @@ impl Publisher {
         let task = self.task.lock().unwrap().take().unwrap();
         task.abort();
         let _ = task.await;
+    }
+}
+
+/// An event on its way to the outbox.
+struct Made {
+    event: EventId,
+    sequence: u32,
+    ended: bool,
+    body: Vec<u8>,
+    topic: Topic,
+    open: Topic,
+    role: Role,
+    evidence_topic: Topic,
+    jpeg: Option<Jpeg>,
+}
+
+impl Made {
+    fn push(&self) -> Push<'_> {
+        Push {
+            event: self.event,
+            sequence: self.sequence,
+            topic: &self.topic,
+            body: &self.body,
+            open: &self.open,
+            ended: self.ended,
+            picture: self.jpeg.as_ref().map(|jpeg| (self.role, &self.evidence_topic, jpeg)),
+        }
     }
 }
 

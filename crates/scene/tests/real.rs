@@ -30,7 +30,7 @@ fn pictures(clip: &str, per_second: &str) -> Option<Vec<Luma>> {
     };
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let pictures = made.stdout.chunks_exact(160 * 90);
-    Some(pictures.map(|cells| Luma::from_cells(160, 90, cells.to_vec()).unwrap()).collect())
+    Some(pictures.map(|cells| Luma::from_cells(160, 90, cells.to_vec()).expect("as many cells")).collect())
 }
 
 /// Watched for anything that covers a twentieth of the picture.

@@ -3,7 +3,7 @@
 use flow::EventId;
 use rusqlite::{Connection, Transaction, params, params_from_iter};
 
-use super::Push;
+use super::{Push, SceneState};
 
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +74,13 @@ pub(super) fn insert(transaction: &Transaction, push: &Push, now: i64) -> rusqli
     row(Kind::Open, push.open.to_string(), Some(payload), None)?;
     keep_open(transaction, push, &event)?;
     Ok(Some(replaced))
+}
+
+/// Stores what a camera's scene remembers.
+pub(super) fn keep_scene(transaction: &Transaction, scene: &SceneState) -> rusqlite::Result<usize> {
+    transaction
+        .prepare_cached("INSERT OR REPLACE INTO scene (camera, state) VALUES (?1, ?2)")?
+        .execute(params![scene.camera.as_str(), scene.state])
 }
 
 fn keep_open(transaction: &Transaction, push: &Push, event: &str) -> rusqlite::Result<usize> {
