@@ -2,8 +2,8 @@
 
     python reference.py --models DIR --images DIR --instances FILE [--out reference.json]
 
-Pictures go in twice: as they are in the JPEG files, and as a camera's decoder would hand them over, their chroma at half
-the size (`video`). Nothing here is shared with the Rust code: pictures through OpenCV (or Pillow), tensors through numpy, AP through
+Pictures go in as they are in the JPEG files, and as a camera's decoder would hand them over, their chroma at half the size
+(`video`); each of them as it is and mirrored. Nothing here is shared with the Rust code: pictures through OpenCV (or Pillow), tensors through numpy, AP through
 pycocotools. Each model below says where its authors' steps are to be read.
 """
 
@@ -97,10 +97,10 @@ class Yolox:
 
 
 class Picodet:
-    """PaddlePaddle/PaddleDetection: `configs/picodet/_base_/picodet_416_reader.yml` (Resize with interp 2, ImageNet's mean
-    and deviation), `ppdet/modeling/heads/pico_head.py` (cell_offset 0.5, multi-class suppression at 0.025 and 0.6)."""
+    """PaddlePaddle/PaddleDetection, first edition of PicoDet: `configs/picodet/_base_/picodet_416_reader.yml` at 0b51c78
+    (EvalReader: Resize with interp 1, ImageNet's mean and deviation), `ppdet/modeling/heads/pico_head.py` (cell_offset 0.5, multi-class suppression at 0.025 and 0.6)."""
 
-    file, side, interpolation = "picodet_s_416_coco_cleaned.onnx", 416, cv2.INTER_CUBIC
+    file, side, interpolation = "picodet_s_416_coco_cleaned.onnx", 416, cv2.INTER_LINEAR
     score, nms = 0.025, 0.6
 
     def before(self, bgr, how):
@@ -167,12 +167,31 @@ def detect(model, session, bgr, how):
     return boxes.clip(0, limit), scores[keep], kinds[keep]
 
 
+def with_mirrored(instances):
+    """The labels, and those of the mirrored pictures: few pictures say twice as much that way."""
+    labels = json.loads(instances.read_text())
+    images, annotations = [], []
+    for mirrored in (False, True):
+        shift = (1 << 40) if mirrored else 0
+        width = {picture["id"]: picture["width"] for picture in labels["images"]}
+        images += [picture | {"id": picture["id"] + shift, "mirrored": mirrored} for picture in labels["images"]]
+        for thing in labels["annotations"]:
+            x, y, w, h = thing["bbox"]
+            x = width[thing["image_id"]] - x - w if mirrored else x
+            annotations.append(thing | {"id": thing["id"] + shift, "image_id": thing["image_id"] + shift, "bbox": [x, y, w, h]})
+    truth = COCO()
+    truth.dataset = labels | {"images": images, "annotations": annotations}
+    truth.createIndex()
+    return truth
+
+
 def evaluate(model, session, truth, images, source, how):
     """The twelve numbers of COCOeval.summarize."""
     numbers = sorted(truth.getCatIds())
     found = []
     for picture in truth.loadImgs(truth.getImgIds()):
         bgr = cv2.imread(str(images / picture["file_name"]))
+        bgr = bgr[:, ::-1].copy() if picture["mirrored"] else bgr
         bgr = as_video(bgr) if source == "video" else bgr
         for box, score, kind in zip(*detect(model, session, bgr, how)):
             x0, y0, x1, y1 = map(float, box)
@@ -196,7 +215,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(args.instances))
+        truth = with_mirrored(args.instances)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     result = {}
