@@ -103,7 +103,11 @@ fn tables_come_in_band_and_may_hold_for_later_pictures() {
     }
     assert!(feed.file(1).ends_with(&[8, 0xff, 0xd9]));
     assert_eq!(segments(feed.file(3), 0xdb).len(), 1);
-    assert_eq!(segments(feed.file(3), 0xc0)[0][8..], [0, 1, 0x11, 0, 2, 0x11, 0][..], "chroma uses the only table");
+    assert_eq!(
+        segments(feed.file(3), 0xc0)[0][8..],
+        [0, 1, 0x11, 0, 2, 0x11, 0][..],
+        "chroma uses the only table"
+    );
     assert_eq!(segments(feed.file(4), 0xdb)[0].len(), 129);
     assert_eq!(segments(feed.file(4), 0xdb)[0][0], 0x10);
 }

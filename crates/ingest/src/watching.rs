@@ -99,6 +99,15 @@ impl Watching {
 
     /// A whole picture came. `stands_alone`: it can be looked at by itself.
     pub(crate) fn picture(&mut self, stands_alone: bool, now: Instant) -> Step {
+        let step = self.step(stands_alone, now);
+        if step == Step::Reconnect {
+            // What still comes of this session says nothing about the next one.
+            self.last_key = None;
+        }
+        step
+    }
+
+    fn step(&mut self, stands_alone: bool, now: Instant) -> Step {
         let (Some(on_long_keys), Some(last)) = (self.on_long_keys, self.last_key) else { return Step::Stay };
         if stands_alone {
             self.last_key = Some(now);
@@ -325,6 +334,15 @@ mod tests {
         camera.log.clear();
         camera.sends(1250, 6000, 2);
         assert_eq!(camera.log.len(), 1, "{:?}", camera.log);
+        assert_eq!((camera.watching.stream(), camera.watching.in_full()), (Stream::Other, false));
+    }
+
+    #[test]
+    fn what_is_left_of_a_session_changes_nothing_more() {
+        let mut camera = Camera::new(OnLongKeys::OtherStream);
+        let late = camera.start + Duration::from_secs(12);
+        assert_eq!(camera.watching.picture(false, late), Step::Reconnect);
+        assert_eq!(camera.watching.picture(false, late + Duration::from_secs(60)), Step::Stay);
         assert_eq!((camera.watching.stream(), camera.watching.in_full()), (Stream::Other, false));
     }
 

@@ -18,7 +18,7 @@ pub fn decoded(codec: Codec, data: &[u8]) -> usize {
     let (parse, decode) = match codec {
         Codec::H264 => ("h264parse", "avdec_h264"),
         Codec::H265 => ("h265parse", "avdec_h265"),
-        Codec::Mjpeg => ("jpegparse", "jpegdec"),
+        Codec::Mjpeg => ("jpegparse", "avdec_mjpeg"),
     };
     let path = file.path().display();
     let launch = format!("filesrc location={path} ! {parse} ! {decode} ! fakesink name=end sync=false");

@@ -41,8 +41,8 @@ async fn describing(status: &'static str, headers: &'static str, body: &'static 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_trouble_has_its_state_and_the_neighbour_goes_on() {
     const SDP_TYPE: &str = "Content-Type: application/sdp\r\n";
-    const JPEG: &str =
-        "v=0\r\no=- 0 0 IN IP4 0\r\ns=x\r\nt=0 0\r\nm=audio 0 RTP/AVP 0\r\nm=video 0 RTP/AVP 26\r\n";
+    const H263: &str =
+        "v=0\r\no=- 0 0 IN IP4 0\r\ns=x\r\nt=0 0\r\nm=audio 0 RTP/AVP 0\r\nm=video 0 RTP/AVP 34\r\n";
     let healthy = Server::start(H264, Login::Open, 0);
     let closed = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -58,7 +58,7 @@ async fn each_trouble_has_its_state_and_the_neighbour_goes_on() {
     let not_found = describing("404 Not Found", "", "").await;
     let busy = describing("453 Not Enough Bandwidth", "", "").await;
     let transport = describing("461 Unsupported Transport", "", "").await;
-    let jpeg = describing("200 OK", SDP_TYPE, JPEG).await;
+    let h263 = describing("200 OK", SDP_TYPE, H263).await;
     let bad_sdp = describing("200 OK", SDP_TYPE, "this is no SDP\r\n").await;
     let no_setup = describing("200 OK", SDP_TYPE, SDP).await;
     let no_pictures = RawServer::camera(hang).await;
@@ -103,7 +103,7 @@ async fn each_trouble_has_its_state_and_the_neighbour_goes_on() {
         ("not-found", not_found.port, "refused"),
         ("busy", busy.port, "refused"),
         ("transport", transport.port, "unsupported"),
-        ("jpeg", jpeg.port, "unsupported"),
+        ("h263", h263.port, "unsupported"),
         ("bad-sdp", bad_sdp.port, "broken"),
         ("no-setup", no_setup.port, "broken"),
         ("no-pictures", no_pictures.port, "no_data"),
@@ -124,7 +124,7 @@ async fn each_trouble_has_its_state_and_the_neighbour_goes_on() {
     };
     assert!(reason("silent").contains("DESCRIBE was not answered within 3s"), "{}", reason("silent"));
     assert!(reason("no-setup").contains("SETUP was not answered within 300ms"), "{}", reason("no-setup"));
-    assert!(reason("jpeg").contains("video/jpeg"), "{}", reason("jpeg"));
+    assert!(reason("h263").contains("video/h263"), "{}", reason("h263"));
     assert!(reason("bad-payloads").contains("fragments of a NAL unit"), "{}", reason("bad-payloads"));
     assert!(reason("no-sets").contains("no parameter sets"), "{}", reason("no-sets"));
     assert!(reason("endless").contains("larger than 4194304 bytes"), "{}", reason("endless"));
