@@ -291,17 +291,14 @@ situations:
   illegal_parking:
     zh: 机动车乱停放
     en: illegal parking
-    code: {{ set: cjt214, version: unverified, code: \"0505\", name: 机动车乱停放 }}
     rule: {{ dwell: {{ classes: [car], {dwell}thing }}, update_every: 20s, end_after: 5s }}
   street_vending:
     zh: 无照经营游商
     en: street vending
-    code: {{ set: cjt214, version: unverified, code: \"0501\", name: 无照经营游商 }}
     rule: {{ dwell: {{ classes: [tricycle, goods], {dwell}group }}, update_every: 20s, end_after: 5s }}
   road_obstructed:
     zh: 乱堆物堆料占道
     en: road obstructed
-    code: {{ set: cjt214, version: unverified, code: \"0507\", name: 乱堆物堆料 }}
     rule: {{ dwell: {{ classes: [barrier, boxes], {dwell}group }}, update_every: 20s, end_after: 5s }}
 classes: {{ community: {{ model: street-demo }} }}
 cameras:
