@@ -175,6 +175,7 @@ mod tests {
             CameraState::Frozen,
             CameraState::Dark,
             CameraState::Losing(7),
+            CameraState::Suspended(text()),
         ];
         let names: Vec<_> = all.iter().map(CameraState::name).collect();
         assert_eq!(names, CameraState::NAMES);
