@@ -25,7 +25,7 @@ impl Ingest {
     /// Starts a task per camera on the current tokio runtime and returns at once; sessions start at
     /// [`Policy::starts_per_second`]. Cancelling `cancel` ends them as well.
     ///
-    /// Pictures carry the time of arrival of their last packet as `captured`: the host's clock, later than the
+    /// Pictures carry the (estimated) time of arrival of their last packet as `captured`: the host's clock, later than the
     /// exposure by what the camera's encoder and the network take.
     ///
     /// # Panics

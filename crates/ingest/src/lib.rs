@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! fleet::Camera --> Streamer::run (retries) --> run_once: DESCRIBE SETUP PLAY
-//!                                                  |  retina: RTSP, RTP order and loss, keep-alive, log-in
+//!                                                  |  Source (lean, or retina, or rtspsrc): RTSP, RTP, keep-alive, log-in
 //!                                                  v
 //!                                    depacketize (RTP --> pictures) --> select (which of them) --> Sink
 //! ```

@@ -9,6 +9,7 @@
 //! Signalling is read leniently, because cameras write it carelessly; everything has a limit, because anybody may
 //! write it. The parsers are pure and are fuzzed.
 
+mod arrival;
 pub(crate) mod ask;
 #[cfg(test)]
 mod captures;

@@ -95,7 +95,7 @@ async fn set_up(
     let format = sdp::format(&description, payload_type);
     let video =
         Video { codec, clock_rate, parameter_sets, format, description, session_timeout: Some(timeout) };
-    Ok((video, Agreed { rtp, rtcp, payload_type, url, timeout, public: public.take() }))
+    Ok((video, Agreed { rtp, rtcp, payload_type, clock_rate, url, timeout, public: public.take() }))
 }
 
 /// DESCRIBE, here or wherever the camera sends us. `connected` is set as long as a connection stands.

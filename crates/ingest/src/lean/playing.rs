@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use flow::Timestamp;
 
+use super::arrival::Estimator;
 use super::ask::Asker;
 use super::fault::Fault;
 use super::framer::{Framer, Piece};
@@ -27,6 +28,8 @@ pub(crate) struct Agreed {
     /// Channel of RTCP.
     pub rtcp: u8,
     pub payload_type: u8,
+    /// RTP ticks per second.
+    pub clock_rate: u32,
     /// Of the whole session: what keep-alive and TEARDOWN name.
     pub url: String,
     /// After so long without a request the camera may end the session.
@@ -49,6 +52,9 @@ struct Stream {
     asker: Asker,
     framer: Framer,
     follower: Follower,
+    arrivals: Estimator,
+    /// How long a packet may have waited before it was fetched.
+    latency: Duration,
     /// A packet of the agreed payload type came.
     heard: bool,
     elsewhere: u32,
@@ -74,6 +80,8 @@ impl Playing {
         let next = Instant::now() + every;
         let keep_alive = KeepAlive { every, next, get_parameter, logged_in: false, retried: false };
         let stream = Stream {
+            arrivals: Estimator::new(agreed.clock_rate, Instant::now()),
+            latency: socket.latency(),
             agreed,
             asker,
             framer: Framer::default(),
@@ -89,6 +97,7 @@ impl Playing {
     /// How long packets may wait before they are handed on.
     pub(crate) fn set_latency(&mut self, latency: Duration) {
         self.socket.set_latency(latency);
+        self.stream.latency = latency;
     }
 
     /// Bytes so far that were neither RTSP nor RTP.
@@ -200,6 +209,7 @@ impl Stream {
             return Ok(());
         }
         self.heard |= own;
+        let arrival = self.arrivals.arrival(ticks, arrival, self.latency);
         to(Event::Packet(Packet { ticks, mark: header.mark, lost, arrival, payload: header.payload }))
     }
 

@@ -98,6 +98,11 @@ impl Socket {
         }
     }
 
+    /// How long bytes may lie in the kernel.
+    pub(crate) fn latency(&self) -> Duration {
+        self.latency
+    }
+
     /// How long bytes may lie in the kernel from now on.
     pub(crate) fn set_latency(&mut self, latency: Duration) {
         if self.latency != latency {
