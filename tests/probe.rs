@@ -14,10 +14,14 @@ use crate::util::{self, huiyan, project, write};
 
 /// A test picture coded with this encoder, `key` pictures apart.
 fn clip(dir: &Path, name: &str, size: (u32, u32), encoder: &str) -> Arc<Clip> {
+    clip_of(60, dir, name, size, encoder)
+}
+
+fn clip_of(pictures: u32, dir: &Path, name: &str, size: (u32, u32), encoder: &str) -> Arc<Clip> {
     let path = dir.join(format!("{name}.mp4"));
     let parser = if encoder.starts_with("x265") { "h265parse" } else { "h264parse" };
     let line = format!(
-        "videotestsrc num-buffers=60 pattern=ball ! video/x-raw,format=I420,width={},height={},framerate=10/1 ! {encoder} ! {parser} ! \
+        "videotestsrc num-buffers={pictures} pattern=ball ! video/x-raw,format=I420,width={},height={},framerate=10/1 ! {encoder} ! {parser} ! \
          mp4mux ! filesink location={}",
         size.0,
         size.1,
@@ -125,15 +129,28 @@ fn key_pictures_too_far_apart_are_told_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = served(&runtime);
-    // The clip is long for its one key picture: the probe is over before the second comes.
-    let film = clip(dir.path(), "long", (320, 240), LONG);
+    // 15 s with one key picture: the probe is over before the second comes.
+    let film = clip_of(150, dir.path(), "long", (320, 240), LONG);
     server.mount("Streaming/Channels/101", Mount::new(film)).unwrap();
     let url = server.url("Streaming/Channels/101");
-    let found = huiyan(&["probe", &url, "--json", "--seconds", "3"]).output().unwrap();
+    let yaml = huiyan(&["probe", &url, "--yaml", "--class", "any", "--seconds", "12"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let found = huiyan(&["probe", &url, "--json", "--seconds", "12"]).output().unwrap();
     let seen = &json(&found)["cameras"][0]["seen"];
     assert_eq!((&seen["keys"], &seen["key_interval"]), (&1.into(), &Value::Null));
     let above = seen["key_interval_above_s"].as_f64().unwrap();
-    assert!((2.0..4.0).contains(&above), "{seen}");
+    assert!((10.5..13.0).contains(&above), "{seen}");
+    assert!(seen["odd"].to_string().contains("a look is wanted at least every 10 s"), "{seen}");
+    let yaml = out(&yaml.wait_with_output().unwrap());
+    assert!(yaml.contains("switch the smart codec off"), "{yaml}");
+    assert!(yaml.lines().all(|line| line.len() <= 100), "{yaml}");
+    assert_eq!(check(dir.path(), &yaml), 1);
+    // What it suggests in comments is right, too.
+    let taken = yaml.replace("    # other_url:", "    other_url:").replace("    # look:", "    look:");
+    assert!(taken.contains("\n    other_url: rtsp://") && taken.contains("Channels/102"), "{yaml}");
+    assert_eq!(check(dir.path(), &taken), 1);
     runtime.block_on(server.shutdown());
 }
 

@@ -173,7 +173,7 @@ async fn retain(broker: SocketAddr, messages: Vec<(String, String)>) {
 
 #[test]
 fn thousands_of_messages_all_arrive_although_the_broker_queues_a_thousand() {
-    let broker = match Mosquitto::start("") {
+    let broker = match Mosquitto::start("autosave_on_changes false\nautosave_interval 1800\n") {
         Ok(broker) => broker,
         Err(why) => return println!("skipped: {why}"),
     };

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod demo;
 pub mod desk;
+pub mod diff;
 pub mod models;
 pub mod probe;
 pub mod replay;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use fleet::{Camera, Credentials, Fleet, Transport};
+use fleet::{Camera, Certificate, Credentials, Fleet, Transport};
 use flow::CameraId;
 use indicatif::{ProgressBar, ProgressStyle};
 use ingest::probe::{Limits, Outcome, Probed, Prober};
@@ -28,7 +28,7 @@ const LOGIN: &str =
 /// Say what cameras send, and what to write into the fleet's YAML for them.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Addresses of cameras: rtsp://host[:port]/path, without user and password
+    /// Addresses of cameras: rtsp:// or rtsps://host[:port]/path, without user and password
     #[arg(required_unless_present = "fleet", conflicts_with = "fleet")]
     urls: Vec<String>,
     /// Probe all cameras of a fleet instead: a table, and histograms over all of them
@@ -43,6 +43,9 @@ pub struct Args {
     /// How the media travel; auto: TCP, and UDP where that brings nothing [default: auto, or as the fleet says]
     #[arg(long, value_enum)]
     transport: Option<Way>,
+    /// Take any certificate of an rtsps:// camera, as with those that cameras make for themselves
+    #[arg(long, conflicts_with = "fleet")]
+    any_certificate: bool,
     /// Watch each camera for so many seconds at most; it ends sooner once three key pictures have come
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
@@ -180,7 +183,10 @@ fn of_urls(args: &Args) -> anyhow::Result<Vec<Wanted>> {
             id = free.expect("there is always another number");
         }
         let id = CameraId::new(&id).map_err(|error| mistake(error.to_string()))?;
-        let camera = Camera::bare(id, url, login.clone(), transport(way));
+        let mut camera = Camera::bare(id, url, login.clone(), transport(way));
+        if args.any_certificate {
+            camera.certificate = Certificate::Any;
+        }
         cameras.push(Wanted { camera: Arc::new(camera), any_transport: way == Way::Auto });
     }
     Ok(cameras)

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use fleet::Certificate;
 use ingest::probe::{Outcome, Probed, Seen};
 use url::Url;
 
@@ -54,6 +55,9 @@ fn entry(probed: &Probed, seen: &Seen, class: &str, login: bool, wanted: Option<
     if probed.transport == "udp" {
         out += "    transport: udp\n";
     }
+    if wanted.is_some_and(|wanted| wanted.camera.certificate == Certificate::Any) {
+        out += "    certificate: any\n";
+    }
     let allowed = wanted.map(|wanted| wanted.camera.look.at_least_every.as_secs_f64());
     if let (Some(interval), Some(allowed)) = (seen.usual_key_interval_s(), allowed)
         && interval > allowed
@@ -67,19 +71,18 @@ fn entry(probed: &Probed, seen: &Seen, class: &str, login: bool, wanted: Option<
 fn long_keys(url: &str, seen: &Seen, interval: f64, allowed: f64) -> String {
     let pictures = (seen.fps.unwrap_or(25.0) * allowed).round();
     let mut out = format!(
-        "    # Key pictures are {interval:.0} s apart, a look is wanted every {allowed:.0} s: {pictures:.0} pictures are decoded for one \
-         look.\n    # Better: in the camera, switch the smart codec off and set the key interval (I frame interval,\n    # \
-         GOP) to 2 s."
+        "    # Key pictures are {interval:.0} s apart, a look is wanted every {allowed:.0} s: {pictures:.0} pictures are decoded for\n    \
+         # one look. Better: in the camera, switch the smart codec off and set the key interval\n    \
+         # (I frame interval, GOP) to 2 s."
     );
     match sub_stream(url) {
         Some(sub) => {
             let _ = write!(
                 out,
-                " Or watch its sub stream, if it has shorter ones (huiyan probe says):\n    # other_url: {sub}\n    # look: {{ \
-                 on_long_keys: other_stream }}\n"
+                " Or watch its sub stream, if that has shorter ones:\n    # other_url: {sub}\n    # look: {{ on_long_keys: other_stream }}\n"
             );
         }
-        None => out += " Or watch its sub stream: on_long_keys: other_stream, with other_url.\n",
+        None => out += " Or watch its sub stream:\n    # on_long_keys: other_stream, with other_url.\n",
     }
     out
 }
