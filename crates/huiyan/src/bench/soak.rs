@@ -200,6 +200,10 @@ fn pictures_per_watched(soaked: &Soaked) -> f64 {
     let (mut came, mut due) = (0.0, 0.0);
     for known in &soaked.known {
         let pictures = soaked.pictures.get(&known.health.camera).copied().unwrap_or(0);
+        tracing::debug!(
+            camera = %known.health.camera, pictures, watched = ?known.minutes.watched(),
+            share = pictures as f64 / soaked.fps / known.minutes.watched().as_secs_f64(), state = known.health.state.name()
+        );
         came += pictures as f64;
         due += known.minutes.watched().as_secs_f64() * soaked.fps;
     }
