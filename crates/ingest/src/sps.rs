@@ -91,7 +91,8 @@ fn h264_frames(bits: &mut Bits<'_>) -> Option<Frames> {
         0 => _ = bits.ue()?, // log2_max_pic_order_cnt_lsb_minus4
         1 => {
             bits.skip(1)?; // delta_pic_order_always_zero_flag
-            (bits.ue()?, bits.ue()?); // offset_for_non_ref_pic, offset_for_top_to_bottom_field
+            bits.ue()?; // offset_for_non_ref_pic
+            bits.ue()?; // offset_for_top_to_bottom_field
             for _ in 0..bits.ue()?.min(255) {
                 bits.ue()?;
             }
@@ -180,7 +181,8 @@ fn vui_start(bits: &mut Bits<'_>) -> Option<()> {
         }
     }
     if bits.bit()? == 1 {
-        (bits.ue()?, bits.ue()?); // chroma_sample_loc_type_*
+        bits.ue()?; // chroma_sample_loc_type_top_field
+        bits.ue()?; // chroma_sample_loc_type_bottom_field
     }
     Some(())
 }
