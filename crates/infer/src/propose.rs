@@ -175,7 +175,6 @@ fn variants(head: Head, count: usize) -> Vec<(usize, Output)> {
             with(&[8, 16, 32], 10, 0.5),
         ],
         Head::Picodet => vec![with(&[8, 16, 32, 64], 7, 0.5), with(&[8, 16, 32], 7, 0.5)],
-        Head::Yolox => vec![usual.clone(), with(&[8, 16, 32, 64], 7, 0.0)],
         _ => vec![usual],
     };
     own.into_iter().map(|output| (count, output)).collect()
