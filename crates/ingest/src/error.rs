@@ -7,6 +7,7 @@ use flow::CameraState;
 
 use crate::lean::Fault;
 use crate::picture::{Damage, TooLarge};
+use crate::source::rtspsrc::{Failure, Kind};
 
 /// Reasons are for people and for logs: longer ones are cut.
 const MAX_REASON_CHARS: usize = 500;
@@ -48,7 +49,7 @@ pub(crate) enum SessionError {
     ClockRate,
     #[error("no picture came within {limit:?}{}", if *.udp { " (over UDP: is there a firewall in between?)" } else { "" })]
     NoPicture { limit: Duration, udp: bool },
-    #[error("{bytes} bytes came within {limit:?}, and no RTP among them")]
+    #[error("no picture came within {limit:?}, but {bytes} bytes that are neither RTSP nor RTP")]
     OnlyGarbage { limit: Duration, bytes: u64 },
     #[error("no whole picture came within {limit:?}; {damaged} arrived damaged, the last because")]
     OnlyDamaged { limit: Duration, damaged: u64, source: Damage },
@@ -62,6 +63,8 @@ pub(crate) enum SessionError {
     Closed,
     #[error("the stream ended")]
     Ended(#[from] Fault),
+    #[error("GStreamer's rtspsrc gives up")]
+    Rtspsrc(#[source] Failure),
     #[error("the RTSP library panicked: {0}")]
     Panicked(String),
 }
@@ -77,6 +80,9 @@ impl SessionError {
         match self {
             Self::Request { source, .. } => source.status_code(),
             Self::Asked { source, .. } => source.status(),
+            Self::Rtspsrc(Failure { kind: Kind::NotAuthorized, .. }) => Some(401),
+            Self::Rtspsrc(Failure { kind: Kind::NotFound, .. }) => Some(404),
+            Self::Rtspsrc(Failure { kind: Kind::Transport, .. }) => Some(461),
             _ => None,
         }
     }
@@ -87,6 +93,7 @@ impl SessionError {
             Self::Unreachable { .. } | Self::Silent { step: Step::Describe, .. } => true,
             Self::Request { step: Step::Describe, source } => source.status_code().is_none(),
             Self::Asked { step: Step::Describe, source } => source.is_nobody(),
+            Self::Rtspsrc(failure) => failure.kind == Kind::NoConnection,
             _ => false,
         }
     }
@@ -95,11 +102,23 @@ impl SessionError {
     pub(crate) fn may_work_another_way(&self) -> bool {
         match self {
             Self::NoVideo { .. } | Self::ClockRate | Self::Panicked(_) => true,
+            _ if self.status() == Some(461) => true,
+            Self::Rtspsrc(failure) => failure.kind == Kind::Other,
             Self::Request { source, .. } => match source.status_code() {
                 Some(status) => (200..300).contains(&status),
                 None => !is_connect_error(source),
             },
             Self::Asked { source, .. } => source.is_unspoken(),
+            _ => false,
+        }
+    }
+
+    /// The camera speaks RTSP, but not as it is understood here, or not over the transport that was asked for.
+    pub(crate) fn is_unsupported(&self) -> bool {
+        match self {
+            Self::ClockRate | Self::Panicked(_) => true,
+            Self::Request { source, .. } => matches!(source.status_code(), Some(200..300 | 461)),
+            Self::Asked { source, .. } => source.status() == Some(461) || source.is_unspoken(),
             _ => false,
         }
     }
@@ -147,6 +166,15 @@ impl SessionError {
             Self::Ended(_) | Self::OnlyGarbage { .. } => {
                 broken("breaks off, or sends what is not RTSP or RTP")
             }
+            Self::Rtspsrc(failure) => match failure.kind {
+                Kind::NotAuthorized => CameraState::AuthFailed,
+                Kind::NoConnection | Kind::NotFound => CameraState::Refused,
+                Kind::Transport => {
+                    CameraState::Unsupported("refuses the transport (RTSP status 461)".to_owned())
+                }
+                Kind::Missing | Kind::Full => CameraState::Unsupported(failure.text.clone()),
+                Kind::Other => broken("is not understood by GStreamer's rtspsrc either"),
+            },
             Self::Panicked(_) => broken("makes the RTSP library panic"),
         }
     }

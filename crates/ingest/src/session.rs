@@ -110,6 +110,8 @@ struct Receiver {
     undecodable_keys: u32,
     /// When the last whole picture came, or PLAY was answered.
     alive: Instant,
+    /// Bytes that had come by then and were neither RTSP nor RTP.
+    garbage: u64,
     last_key: Option<Instant>,
     /// The camera is to be watched in another way.
     switch: bool,
@@ -144,6 +146,7 @@ impl Receiver {
             last_damage: None,
             undecodable_keys: 0,
             alive: now,
+            garbage: 0,
             last_key: None,
             new_key_interval: None,
             clock: ClockOffset::default(),
@@ -171,6 +174,7 @@ impl Receiver {
                 }
                 ready = source.ready() => ready?,
             }
+            let alive = self.alive;
             source.take(&mut |event| match event {
                 Event::Packet(packet) => self.packet(context, &packet),
                 Event::Clock(clock) => {
@@ -180,6 +184,9 @@ impl Receiver {
                     Ok(())
                 }
             })?;
+            if self.alive > alive {
+                self.garbage = source.garbage();
+            }
             if self.switch {
                 return Err(End::Switched);
             }
@@ -201,7 +208,9 @@ impl Receiver {
         }
         Err(match self.last_damage {
             Some(source) => SessionError::OnlyDamaged { limit, damaged: self.damaged, source },
-            None if garbage > 0 && self.sequence == 0 => SessionError::OnlyGarbage { limit, bytes: garbage },
+            None if garbage > self.garbage => {
+                SessionError::OnlyGarbage { limit, bytes: garbage - self.garbage }
+            }
             None => SessionError::NoPicture { limit, udp: context.camera.transport == Transport::Udp },
         })
     }
