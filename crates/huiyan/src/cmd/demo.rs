@@ -67,6 +67,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn demo(args: Args) -> anyhow::Result<()> {
+    // Both ends of each session are in this process.
+    crate::descriptors::raise_for(2 * args.cameras.max(args.rtsp.len()))?;
     let data = match &args.data {
         Some(dir) => dir.clone(),
         None => std::env::temp_dir().join(format!("huiyan-demo-{}", std::process::id())),
