@@ -83,7 +83,7 @@ pub fn gstreamer(
     // I420 at the model's width, in RGB: as much as has to be done before a tensor can be filled.
     let caps = format!("video/x-raw,format=RGB,width={},height={}", card.width, card.height);
     for url in urls {
-        command.args(["rtspsrc", &format!("location={url}"), "protocols=tcp", "latency=0"]);
+        command.args(["rtspsrc", &format!("location={url}"), "protocols=tcp", "latency=200"]);
         command.args([
             "!",
             "rtph264depay",
