@@ -20,6 +20,11 @@ pub fn width() -> usize {
     usize::from(columns).clamp(60, MAX_WIDTH)
 }
 
+/// Lines of the terminal that standard output is.
+pub fn height() -> usize {
+    console::Term::stdout().size_checked().map_or(usize::MAX, |(lines, _)| usize::from(lines))
+}
+
 /// Which side of its column a text stands on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {

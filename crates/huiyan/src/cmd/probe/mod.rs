@@ -50,12 +50,12 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
     /// Cameras at the same time, at most
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=2000))]
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=2000))]
     parallel: u64,
     /// The class to write into the YAML
     #[arg(long, default_value = "community", conflicts_with = "fleet")]
     class: String,
-    /// Print only the YAML, to be appended to a file
+    /// Print only the YAML, for a file that the fleet includes
     #[arg(long, conflicts_with_all = ["fleet", "json"])]
     yaml: bool,
     /// Print everything as JSON

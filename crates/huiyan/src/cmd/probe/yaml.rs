@@ -16,7 +16,7 @@ pub struct Login<'a> {
     pub password: &'a str,
 }
 
-/// `credentials:` and `cameras:`, to be appended to a file or included by one.
+/// `credentials:` and `cameras:`, for a file that the fleet includes.
 pub fn entries(probed: &[Probed], cameras: &[Wanted], class: &str, login: Option<&Login<'_>>) -> String {
     let mut out = String::new();
     if let Some(login) = login {

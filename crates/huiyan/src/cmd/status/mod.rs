@@ -92,8 +92,10 @@ fn show(site: &Site, reader: &Reader, args: &Args) -> anyhow::Result<()> {
     };
     let mut out = std::io::stdout().lock();
     if args.watch.is_some() && !args.json && out.is_terminal() {
-        // Home, then the text with each line's rest cleared, then what was below it: without a flicker.
-        let lines = text.replace('\n', "\x1b[K\n");
+        // Home, then the text with each line's rest cleared, then what was below it: without a flicker, and no longer
+        // than the screen, which would scroll.
+        let text: Vec<&str> = text.lines().take(table::height().saturating_sub(1)).collect();
+        let lines = text.join("\x1b[K\n") + "\x1b[K\n";
         write!(out, "\x1b[H{lines}\x1b[J")?;
     } else {
         out.write_all(text.as_bytes())?;

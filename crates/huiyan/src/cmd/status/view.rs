@@ -151,8 +151,7 @@ impl View<'_> {
         let totals = self.totals(rows);
         let fleet = match &self.site.cameras {
             Some(cameras) => {
-                let strangers =
-                    rows.iter().filter(|row| !cameras.keys().any(|id| id.as_str() == row.id)).count();
+                let strangers = self.board.cameras.keys().filter(|id| !cameras.contains_key(*id)).count();
                 let more = if strangers > 0 {
                     format!(" and {} that are not", thousands(strangers))
                 } else {
