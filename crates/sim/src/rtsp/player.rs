@@ -39,7 +39,7 @@ pub(super) struct Picture {
     last: usize,
     corrupt: bool,
     garbage: bool,
-    /// Filler packets to be sent before its last one.
+    /// Filler packets to be sent before its first one.
     filler: u32,
     /// The connection is to be reset in the middle of it.
     pub(super) cut: bool,
@@ -220,7 +220,8 @@ impl Player {
             out.resize(out.len() + 100, 0x80);
         }
         for packet in picture.packets.clone() {
-            if packet == picture.last {
+            // In front: between the fragments of a NAL unit nothing may stand (RFC 6184 5.8).
+            if packet == picture.packets.start {
                 (0..picture.filler).for_each(|_| self.filler_packet(picture, channel, out));
             }
             if let Some((every, bytes)) = self.script.garbage_between
