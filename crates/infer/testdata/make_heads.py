@@ -3,13 +3,13 @@
 Each has the inputs and outputs, by name, type and layout, that the head's own exporter gives, takes any number of 64 x 64
 pictures, has three classes, and finds the same in every picture: class 1 with a score of 0.8 at (16, 8)-(48, 24).
 What it finds is constant, but goes through the batch dimension; a picture whose first sample is above 250 (as the model
-gets it) makes all scores NaN.
+gets it) makes all scores NaN. `broken/` gets files that cannot be used.
 """
 
 import pathlib
 
 import numpy as np
-from onnx import TensorProto, checker, helper, numpy_helper, save
+from onnx import TensorProto, checker, helper, load, numpy_helper, save
 
 SIDE, CLASSES = 64, 3
 KIND, SCORE, BOX = 1, 0.8, (16.0, 8.0, 48.0, 24.0)
@@ -167,7 +167,7 @@ MODELS = [yolox, yolov5, yolov5_raw, yolov8, end2end, detr, detr_final, nanodet,
 SCORES = {"detr": ["logits"], "detr_final": ["scores"], "rtmdet": ["dets"], "ssd": ["detection_scores"]}
 
 
-def save_model(name, outputs):
+def save_model(name, outputs, path):
     bytes_in, nhwc = name == "ssd", name == "ssd"
     shape = ["batch", SIDE, SIDE, 3] if nhwc else ["batch", 3, SIDE, SIDE]
     element = TensorProto.UINT8 if bytes_in else TensorProto.FLOAT
@@ -219,10 +219,22 @@ def save_model(name, outputs):
     if name in ("yolov8", "yolov5"):
         made.metadata_props.add(key="names", value="{0: 'cart', 1: 'bag', 2: \"driver's cab\"}")
     checker.check_model(made, full_check=True)
-    save(made, FOLDER / f"{name}.onnx")
+    save(made, path)
+
+
+def save_broken():
+    """Files that no card can make good."""
+    folder = FOLDER.with_name("broken")
+    folder.mkdir(exist_ok=True)
+    outputs = yolox()
+    save_model("yolox", {"output": outputs["output"] * np.float32(np.nan)}, folder / "nan.onnx")
+    made = load(FOLDER / "yolox.onnx")
+    made.opset_import[0].version = 999
+    save(made, folder / "future.onnx")
 
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     for make in MODELS:
-        save_model(make.__name__, make())
+        save_model(make.__name__, make(), FOLDER / f"{make.__name__}.onnx")
+    save_broken()

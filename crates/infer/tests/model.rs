@@ -6,8 +6,8 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use common::{bright, frame, moody, open, picture, runtime, sha256, shared, square, yolox_nano};
-use fleet::ModelCard;
+use common::{bright, detectors, frame, moody, open, picture, runtime, sha256, shared, square, yolox_nano};
+use fleet::{Filter, ModelCard, Thresholds};
 use flow::{ClassName, Detection, Frame, NormBox};
 use infer::{LookError, Model, ModelError};
 
@@ -183,28 +183,41 @@ fn golden(path: &Path, pictures: &Path) -> Golden {
 /// The authors' input is the JPEG as RGB. Ours is I420, as from a camera: its chroma is halved once more and the
 /// planes are rounded to 8 bits before and after scaling, which moves scores by about 0.01.
 #[test]
-fn yolox_nano_sees_what_its_authors_see() {
-    let (Some(card), Some(goldens)) = (yolox_nano(), shared("models/golden")) else { return };
+fn detectors_see_what_their_authors_see() {
+    let (Some(cards), Some(goldens)) = (detectors(), shared("models/golden")) else { return };
     let Some(pictures) = shared("images/coco/val") else { return };
-    let mut model = Model::open(&runtime(), Arc::new(card)).unwrap();
-    for id in ["000000183709", "000000184324", "000000568290"] {
-        let golden = golden(&goldens.join(format!("yolox_nano_416__{id}.json")), &pictures);
-        let looks = model.look(&[&frame("a", 0, open(&golden.picture))]).unwrap();
-        let ours = &looks[0].list;
-        let mut worst = (0.0f32, 1.0f32);
-        for theirs in golden.list.iter().filter(|d| d.score.get() >= 0.45) {
-            let same = ours.iter().filter(|o| o.class == theirs.class);
-            let best = same.max_by(|a, b| a.bbox.iou(&theirs.bbox).total_cmp(&b.bbox.iou(&theirs.bbox)));
-            let best = best.unwrap_or_else(|| panic!("{id}: {theirs:?} is missing"));
-            let (difference, iou) =
-                ((best.score.get() - theirs.score.get()).abs(), best.bbox.iou(&theirs.bbox));
-            assert!(difference <= 0.03 && iou >= 0.9, "{id}: {best:?} is not {theirs:?}");
-            worst = (worst.0.max(difference), worst.1.min(iou));
+    // FastestDet's file says 0.6, but its boxes are those of its authors' 0.45.
+    // It has one box per 16 x 16 pixels: which of two neighbours is the better one changes with a hair, and boxes of
+    // small things move most.
+    let names =
+        [("yolox_nano_416", 0.65, 0.9, 0.45), ("picodet_s_416_coco", 0.6, 0.9, 0.45), ("FastestDet", 0.45, 0.8, 0.55)];
+    for (card, (name, nms_iou, least_iou, sure)) in cards.into_iter().zip(names) {
+        // They were made with PIL's filter.
+        let card = ModelCard { filter: Filter::Smooth, thresholds: Thresholds { score: 0.3, nms_iou }, ..card };
+        let mut model = Model::open(&runtime(), Arc::new(card)).unwrap();
+        for id in ["000000183709", "000000184324", "000000568290"] {
+            let golden = golden(&goldens.join(format!("{name}__{id}.json")), &pictures);
+            let looks = model.look(&[&frame("a", 0, open(&golden.picture))]).unwrap();
+            let (difference, iou) = compare(&golden, &looks[0].list, (least_iou, sure), &format!("{name} {id}"));
+            println!("{name} {id}: scores within {difference:.4}, boxes above IoU {iou:.3}");
         }
-        for sure in ours.iter().filter(|d| d.score.get() >= 0.48) {
-            let known = golden.list.iter().any(|g| g.class == sure.class && g.bbox.iou(&sure.bbox) >= 0.9);
-            assert!(known, "{id}: {sure:?} is not among the authors' detections");
-        }
-        println!("{id}: scores within {:.4}, boxes above IoU {:.3}", worst.0, worst.1);
     }
+}
+
+/// The largest difference of a score and the least overlap of a box among what the authors are sure of.
+fn compare(golden: &Golden, ours: &[Detection], (least_iou, sure): (f32, f32), name: &str) -> (f32, f32) {
+    let mut worst = (0.0f32, 1.0f32);
+    for theirs in golden.list.iter().filter(|d| d.score.get() >= sure) {
+        let same = ours.iter().filter(|o| o.class == theirs.class);
+        let best = same.max_by(|a, b| a.bbox.iou(&theirs.bbox).total_cmp(&b.bbox.iou(&theirs.bbox)));
+        let best = best.unwrap_or_else(|| panic!("{name}: {theirs:?} is missing"));
+        let (difference, iou) = ((best.score.get() - theirs.score.get()).abs(), best.bbox.iou(&theirs.bbox));
+        assert!(difference <= 0.05 && iou >= least_iou, "{name}: {best:?} is not {theirs:?}");
+        worst = (worst.0.max(difference), worst.1.min(iou));
+    }
+    for own in ours.iter().filter(|d| d.score.get() >= sure + 0.05) {
+        let known = golden.list.iter().any(|g| g.class == own.class && g.bbox.iou(&own.bbox) >= least_iou);
+        assert!(known, "{name}: {own:?} is not among the authors' detections");
+    }
+    worst
 }
