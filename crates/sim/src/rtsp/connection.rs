@@ -207,7 +207,7 @@ impl Connection<'_> {
             next = next.min(self.progress + self.shared.options.stall_timeout);
         }
         if !self.drip.is_empty() {
-            next = next.min(self.next_drip);
+            return next.min(self.next_drip);
         }
         let Some(session) = &self.session else { return next };
         let Some(playing) = &session.playing else { return next };
@@ -343,6 +343,10 @@ impl Connection<'_> {
             return Err(End::Stalled);
         }
         self.drip_one(now)?;
+        if !self.drip.is_empty() {
+            // Media would stand in the middle of the reply.
+            return Ok(());
+        }
         let Some(mut session) = self.session.take() else { return Ok(()) };
         let result = match (&mut session.playing, session.delivery) {
             (Some(playing), Some(delivery)) => self.play(delivery, playing, now),
