@@ -29,7 +29,7 @@ const LOGIN: &str =
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Addresses of cameras: rtsp:// or rtsps://host[:port]/path, without user and password
-    #[arg(required_unless_present = "fleet", conflicts_with = "fleet")]
+    #[arg(value_name = "URL", required_unless_present = "fleet", conflicts_with = "fleet")]
     urls: Vec<String>,
     /// Probe all cameras of a fleet instead: a table, and histograms over all of them
     #[arg(long, value_name = "YAML")]
