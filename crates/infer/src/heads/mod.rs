@@ -262,3 +262,6 @@ impl Reader {
         broken
     }
 }
+
+#[cfg(test)]
+mod tests;
