@@ -20,4 +20,5 @@ mod real_video;
 mod soak;
 mod status;
 mod street_model;
+mod tiles;
 mod util;

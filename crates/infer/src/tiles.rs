@@ -17,7 +17,7 @@ use crate::{LookError, Work};
 const EDGE: f32 = 3.0;
 /// A box that lies inside a better one by this share of its area is a part of it.
 const PART_OF: f32 = 0.6;
-/// A thing seen in the whole picture and in a tile has boxes that overlap by more than this IoU.
+/// A thing seen in two looks has boxes that overlap by more than this IoU.
 const COARSE_IOU: f32 = 0.3;
 /// Two pieces belong together if they share this much of the side along the seam.
 const ALONG: f32 = 0.6;
@@ -95,8 +95,8 @@ struct Piece {
     detection: Detection,
     /// Left, top, right, bottom: the box ends at a seam.
     cut: [bool; 4],
-    /// It comes from the look at the whole picture.
-    whole: bool,
+    /// Which look saw it: 0 for the whole picture, then the tiles.
+    source: usize,
 }
 
 impl Piece {
@@ -105,7 +105,11 @@ impl Piece {
     }
 
     /// From a tile's coordinates to the picture's.
-    fn from_tile(detection: &Detection, region: Region, (width, height): (u32, u32)) -> Option<Self> {
+    fn from_tile(
+        detection: &Detection,
+        (source, region): (usize, Region),
+        (width, height): (u32, u32),
+    ) -> Option<Self> {
         let (w, h) = (region.width as f32, region.height as f32);
         let b = &detection.bbox;
         let [x0, y0, x1, y1] = [b.x0() * w, b.y0() * h, b.x1() * w, b.y1() * h];
@@ -123,7 +127,7 @@ impl Piece {
             (left + x1) / width,
             (top + y1) / height,
         )?;
-        Some(Self { detection: Detection { bbox, ..detection.clone() }, cut, whole: false })
+        Some(Self { detection: Detection { bbox, ..detection.clone() }, cut, source })
     }
 
     /// Whether the two are pieces of one thing, cut by a seam: each goes on where the other lies.
@@ -173,8 +177,8 @@ fn merge(mut pieces: Vec<Piece>, nms_iou: f32) -> Vec<Detection> {
         for other in kept.iter_mut().filter(|k| k.detection.class == piece.detection.class) {
             let overlap = other.detection.bbox.intersection(&bbox);
             let part = overlap / bbox.area().max(f32::MIN_POSITIVE);
-            // The whole picture sees small things coarsely: their boxes agree less well.
-            let limit = if other.whole == piece.whole { nms_iou } else { nms_iou.min(COARSE_IOU) };
+            // Within a look doubles are gone already; boxes of different looks agree less well.
+            let limit = if other.source == piece.source { nms_iou } else { nms_iou.min(COARSE_IOU) };
             let same = other.detection.bbox.iou(&bbox) > limit;
             // Only cut boxes are parts of something: a person in front of a car is no part of it.
             if same || (piece.is_cut() && part >= PART_OF) {
@@ -229,11 +233,12 @@ impl<R: Runner> Tiled<R> {
     fn add_tiles(&mut self, frame: &Frame, tiles: &Tiles, seen: &mut Detections) -> Result<(), LookError> {
         let Pixels::Host(picture) = &frame.pixels;
         let size = (picture.width(), picture.height());
-        let whole = seen.list.drain(..).map(|detection| Piece { detection, cut: [false; 4], whole: true });
+        let whole = seen.list.drain(..).map(|detection| Piece { detection, cut: [false; 4], source: 0 });
         let mut pieces: Vec<Piece> = whole.collect();
-        for regions in cut(size, tiles, self.input).chunks(self.batch) {
-            let view = |region: &Region| Some((*region, view(frame, picture, *region)?));
-            let views: Vec<(Region, Frame)> = regions.iter().filter_map(view).collect();
+        let regions: Vec<(usize, Region)> = (1..).zip(cut(size, tiles, self.input)).collect();
+        for regions in regions.chunks(self.batch) {
+            let view = |region: &(usize, Region)| Some((*region, view(frame, picture, region.1)?));
+            let views: Vec<((usize, Region), Frame)> = regions.iter().filter_map(view).collect();
             let looks = self.inner.look(&views.iter().map(|(_, view)| view).collect::<Vec<_>>())?;
             for ((region, _), look) in views.iter().zip(looks) {
                 pieces.extend(look.list.iter().filter_map(|d| Piece::from_tile(d, *region, size)));

@@ -20,6 +20,7 @@ mod node;
 mod peers;
 mod plot;
 mod report;
+mod tiles;
 mod soak;
 mod under_load;
 
@@ -60,6 +61,8 @@ enum What {
     Infer(infer::Args),
     /// What the gate spares on streets by day, in rain and at night, what a camera costs, and what is lost
     Gate(gate::Args),
+    /// Which things tiles find in panoramas that the look at the whole picture misses
+    Tiles(tiles::Args),
     /// The whole pipeline: looks per core end to end; floor: the sum of the stages' floors
     Node(node::Args),
     /// All four, with their defaults
@@ -83,6 +86,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         What::Decode(args) => decode::run(&args)?,
         What::Infer(args) => infer::run(&args)?,
         What::Gate(args) => gate::run(&args)?,
+        What::Tiles(args) => tiles::run(&args)?,
         What::Node(args) => node::run(&args)?,
         What::All(args) => all(args)?,
     };
