@@ -5,7 +5,7 @@ use std::time::Instant;
 use fleet::{Look, Sampling};
 
 use super::seen::Seen;
-use super::watch::Watch;
+use super::watch::{KeyKind, Watch};
 
 /// Clocks that differ by less are as good as equal.
 const CLOCK_S: f64 = 1.0;
@@ -36,7 +36,11 @@ pub(super) fn list(watch: &Watch, seen: &Seen, look: &Look, now: Instant) -> Vec
 }
 
 fn keys(watch: &Watch, seen: &Seen, look: &Look, odd: &mut Vec<String>) {
-    if watch.keys.is_empty() {
+    if watch.key_kinds.contains(&KeyKind::Refresh) {
+        odd.push(
+            "refreshes its picture bit by bit (intra refresh) in place of key pictures: it has to be decoded in full".to_owned(),
+        );
+    } else if watch.keys.is_empty() {
         odd.push(format!("no key picture in {:.0} s", seen.watched_s));
     }
     if let Some(interval) = seen.key_interval

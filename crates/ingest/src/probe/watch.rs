@@ -208,12 +208,18 @@ impl Watch {
         let seen = units::look(self.codec, data);
         self.slices = self.slices.max(seen.slices);
         self.pictures += 1;
-        // What a refresh begins is no picture to look at alone.
-        let alone = seen.key.is_some_and(|kind| kind != KeyKind::Refresh);
-        let key = alone || matches!(picture.content, Content::Coded { key: true, .. });
+        let key = match seen.key {
+            // What a refresh begins with is no picture to look at alone.
+            Some(KeyKind::Refresh) => false,
+            Some(_) => true,
+            None => matches!(picture.content, Content::Coded { key: true, .. }),
+        };
+        self.key_kinds.extend(seen.key);
         if key {
             self.key_bytes += data.len() as u64;
-            self.key_kinds.insert(seen.key.unwrap_or(KeyKind::Intra));
+            if seen.key.is_none() {
+                self.key_kinds.insert(KeyKind::Intra);
+            }
             if self.keys.len() < MAX_KEYS {
                 self.keys.push(Key { ticks: picture.ticks, at: picture.arrival.at });
             }

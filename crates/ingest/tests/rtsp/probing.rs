@@ -71,6 +71,17 @@ async fn open_groups_of_pictures_b_pictures_and_slices_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_gradual_refresh_is_no_key_picture() {
+    let launch = "( videotestsrc is-live=true pattern=ball ! video/x-raw,format=I420,width=320,height=180,framerate=25/1 \
+                  ! x264enc tune=zerolatency speed-preset=ultrafast intra-refresh=true key-int-max=25 threads=1 \
+                  ! rtph264pay name=pay0 pt=96 config-interval=-1 )";
+    let seen = seen(launch, Transport::Tcp).await;
+    assert!(seen.key_kinds.contains(&KeyKind::Refresh), "{:?}", seen.key_kinds);
+    assert!(seen.keys <= 1, "the first picture may be one: {}", seen.keys);
+    assert!(seen.odd.iter().any(|odd| odd.contains("bit by bit")), "{:?}", seen.odd);
+}
+
+#[tokio::test]
 async fn each_picture_of_motion_jpeg_is_a_key_picture() {
     let launch = "( videotestsrc is-live=true ! video/x-raw,format=I420,width=320,height=240,framerate=10/1 ! jpegenc \
                   ! rtpjpegpay name=pay0 pt=26 )";
