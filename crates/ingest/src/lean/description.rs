@@ -97,11 +97,10 @@ fn attribute<'a>(section: &'a str, name: &'a str) -> Option<&'a str> {
 }
 
 fn attributes<'a>(section: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
-    let values = section.lines().filter_map(move |line| {
+    section.lines().filter_map(move |line| {
         let (key, value) = line.trim().strip_prefix("a=")?.split_once(':')?;
         key.eq_ignore_ascii_case(name).then_some(value.trim())
-    });
-    values
+    })
 }
 
 #[cfg(test)]

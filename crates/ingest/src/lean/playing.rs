@@ -11,7 +11,7 @@ use super::framer::{Framer, Piece};
 use super::message::{Message, Start};
 use super::rtcp::{self, Report};
 use super::rtp::{self, Follower, Place};
-use super::socket::{Socket, Wake};
+use super::socket::Socket;
 use super::talk::answer_to;
 use crate::error::SessionError;
 use crate::picture::{Arrival, Packet};
@@ -106,8 +106,9 @@ impl Playing {
     }
 
     pub(crate) async fn ready(&mut self) -> Result<(), SessionError> {
-        let wake = self.socket.ready().await.map_err(Fault::Io)?;
-        if wake == Wake::Tick && self.stream.keep_alive.next <= Instant::now() {
+        self.socket.ready().await.map_err(Fault::Io)?;
+        // Not only at a tick: a busy stream may never need one.
+        if self.stream.keep_alive.next <= Instant::now() {
             self.stream.keep_alive()?;
             self.send()?;
         }
@@ -239,7 +240,7 @@ impl Stream {
     /// server's liking.
     fn other_channel(&mut self, channel: u8, data: &[u8]) {
         let own = |header: rtp::Header<'_>| header.payload_type == self.agreed.payload_type;
-        if self.heard || channel % 2 != 0 || !rtp::parse(data).is_some_and(own) {
+        if self.heard || !channel.is_multiple_of(2) || !rtp::parse(data).is_some_and(own) {
             return;
         }
         self.elsewhere += 1;
