@@ -13,7 +13,7 @@ use fleet::{Camera, Fleet};
 use flow::{CameraId, Counter, Event, Flow, Look};
 use infer::{Detector, Gate, GateNumbers, Passage, Route, Runtime};
 use ingest::{Ingest, Policy};
-use publish::Publisher;
+use publish::{Ear, Heard, Publisher};
 use scene::Condition;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +25,8 @@ use crate::versions::Versions;
 
 /// Detections that wait for the scenes; the inference threads wait with them.
 const LOOKS_WAITING: usize = 64;
+/// Verdicts and requests that wait for the scenes.
+const HEARD_WAITING: usize = 1_024;
 /// How long a stage gets to finish what it holds when the program stops.
 const STOP_STAGE: Duration = Duration::from_secs(5);
 
@@ -48,6 +50,8 @@ pub struct Pipeline {
     versions: Arc<Versions>,
     scenes: JoinHandle<()>,
     publisher: Arc<Publisher>,
+    /// Listens as long as it is there.
+    ear: Arc<Ear>,
     board: Arc<Board>,
     tally: Arc<Tally>,
 }
@@ -88,6 +92,7 @@ impl Pipeline {
 
         // Events are never dropped: they wait on disk until the broker has acknowledged them.
         let options = publish::Options::from_fleet(fleet);
+        let (ear_options, blur) = (options.clone(), options.blur.clone());
         let publisher = Arc::new(Publisher::start(options, &tokio::runtime::Handle::current())?);
 
         let limits = Limits {
@@ -112,6 +117,15 @@ impl Pipeline {
             per_camera: fleet.cameras.iter().map(|c| (c.id.clone(), Counter::default())).collect(),
             ..Tally::default()
         });
+        // What others say waits; beyond that the desk's verdict is lost, and a request is to be repeated.
+        let (said, heard) = bounded::<Heard>(HEARD_WAITING);
+        let ear = Arc::new(Ear::start(
+            &ear_options,
+            &tokio::runtime::Handle::current(),
+            Box::new(move |heard| said.try_send(heard).is_ok()),
+        ));
+        let mouth = ear.clone();
+
         let (found, tell_found) = (board.clone(), tell.clone());
         let stage = SceneStage {
             fleet: fleet.clone(),
@@ -128,6 +142,9 @@ impl Pipeline {
                 }
                 tell_found(news);
             }),
+            heard,
+            answers: Box::new(move |reply, answer| mouth.answer(reply, answer)),
+            blur,
         };
         let scenes = std::thread::Builder::new().name("scene".into()).spawn(move || stage.run(&looks))?;
 
@@ -200,7 +217,7 @@ impl Pipeline {
             Arc::new(move |health| tell(sessions.session(health, Instant::now())));
         let ingest = Ingest::start(fleet.cameras.clone(), policy, sink, health, &CancellationToken::new());
 
-        Ok(Self { ingest, pool, gate, detector, versions, scenes, publisher, board, tally })
+        Ok(Self { ingest, pool, gate, detector, versions, scenes, publisher, ear, board, tally })
     }
 
     /// The account of every stage.
@@ -255,7 +272,7 @@ impl Pipeline {
     /// Stops in the order in which data flow, so that what is inside comes out; each stage has a deadline. Events
     /// that the broker has not acknowledged by then stay on disk for the next start.
     pub async fn stop(self) -> Report {
-        let Self { ingest, pool, gate, detector, scenes, publisher, tally, .. } = self;
+        let Self { ingest, pool, gate, detector, scenes, publisher, ear, tally, .. } = self;
         let (ingest, _) = ingest.shutdown().await;
         let stopped = tokio::task::spawn_blocking(move || {
             let decode = pool.shutdown(STOP_STAGE);
@@ -270,6 +287,9 @@ impl Pipeline {
         let joined = tokio::task::spawn_blocking(move || scenes.join());
         if tokio::time::timeout(STOP_STAGE, joined).await.is_err() {
             tracing::warn!("the scenes did not finish within {STOP_STAGE:?}");
+        }
+        if let Some(ear) = Arc::into_inner(ear) {
+            ear.stop().await;
         }
         let left = publisher.stop(STOP_STAGE).await;
         let publish = publisher.state().map_or(NOTHING, |state| state.events);

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use fleet::{Camera, Fleet};
-use flow::{Basis, CameraId, Counter, Event, Look};
+use flow::{Basis, CameraId, Counter, Event, Look, Timestamp};
 use infer::Gate;
-use publish::{Publisher, SceneState};
+use publish::wire::{LookAnswer, Object, Verdict};
+use publish::{Blur, Heard, Jpeg, Publisher, ReplyTo, SceneState};
 use scene::{Condition, Scene};
 
 use crate::pipeline::{OnEvent, Told};
@@ -21,6 +22,10 @@ use crate::versions::Infos;
 const STORE_EVERY: Duration = Duration::from_secs(60);
 /// In so many turns, so that no turn is long.
 const TURNS: u32 = 60;
+/// Who asks for a look waits for the camera's next picture, and then this long at most.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Requests that wait for one camera, at most.
+const MAX_ASKED: usize = 16;
 
 /// Told what a scene finds out about its camera: its condition, and how many situations its rules hold back.
 pub type OnCamera = Box<dyn Fn(&CameraId, Condition, u32) + Send>;
@@ -54,6 +59,22 @@ pub struct SceneStage {
     pub on_event: OnEvent,
     /// Told of each camera whose condition changes.
     pub on_camera: OnCamera,
+    /// What the desk and others say.
+    pub heard: Receiver<Heard>,
+    /// Takes the answers.
+    pub answers: OnAnswer,
+    /// How pictures in answers are blurred.
+    pub blur: Blur,
+}
+
+/// Takes the answer to a request to look.
+pub type OnAnswer = Box<dyn Fn(&ReplyTo, &LookAnswer) + Send>;
+
+/// Somebody waits for a look.
+struct Asked {
+    reply: ReplyTo,
+    at: Timestamp,
+    until: Instant,
 }
 
 /// One camera.
@@ -64,6 +85,7 @@ struct Watched {
     told: (Condition, u32),
     /// A look came since its state was stored.
     changed: bool,
+    asked: Vec<Asked>,
 }
 
 impl SceneStage {
@@ -85,7 +107,11 @@ impl SceneStage {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            for heard in self.heard.try_iter() {
+                self.hear(&mut scenes, heard);
+            }
             if Instant::now() >= next_turn {
+                scenes.values_mut().for_each(|watched| self.give_up(watched));
                 next_turn = Instant::now() + STORE_EVERY / TURNS;
                 order.rotate_left(per_turn.min(order.len()));
                 let turn = order.iter().rev().take(per_turn);
@@ -104,6 +130,7 @@ impl SceneStage {
             scene: Scene::new(camera),
             told: (Condition::Good, 0),
             changed: false,
+            asked: Vec::new(),
         };
         let mut scenes: HashMap<_, _> =
             self.fleet.cameras.iter().map(|camera| (camera.id.clone(), new(camera))).collect();
@@ -125,12 +152,89 @@ impl SceneStage {
         scenes
     }
 
+    fn hear(&self, scenes: &mut HashMap<CameraId, Watched>, heard: Heard) {
+        match heard {
+            Heard::Verdict { event, verdict, reason } => {
+                if verdict != Verdict::NotAProblem {
+                    return;
+                }
+                let now = Timestamp::now();
+                // Of another worker's cameras, else.
+                for watched in scenes.values_mut() {
+                    if !watched.scene.dismiss(event, now) {
+                        continue;
+                    }
+                    watched.changed = true;
+                    tracing::info!(camera = %watched.camera.id, %event, reason, "dismissed by the desk");
+                }
+            }
+            Heard::Look { camera, reply } => {
+                let Some(watched) = scenes.get_mut(&camera) else { return };
+                if watched.asked.len() < MAX_ASKED {
+                    let until = Instant::now() + watched.camera.look.at_least_every + ANSWER_WITHIN;
+                    watched.asked.push(Asked { reply, at: Timestamp::now(), until });
+                }
+                self.gate.ask(&camera);
+            }
+        }
+    }
+
+    /// Answers who asked for a look before this one was captured.
+    fn answer(&self, watched: &mut Watched, look: &Look) {
+        if watched.asked.is_empty() {
+            return;
+        }
+        let detections = &look.detections;
+        if detections.basis == Basis::Unchanged {
+            return self.gate.ask(&watched.camera.id);
+        }
+        let asked = watched.asked.extract_if(.., |asked| asked.at <= detections.captured).collect::<Vec<_>>();
+        if asked.is_empty() {
+            return;
+        }
+        let picture = Jpeg::of(&look.frame, &detections.list, &self.blur);
+        let object = |seen: &flow::Detection| Object {
+            class: seen.class.clone(),
+            score: seen.score,
+            bbox: seen.bbox,
+            track: 0,
+            first_seen: detections.captured,
+        };
+        let answer = LookAnswer {
+            camera: watched.camera.id.clone(),
+            captured: Some(detections.captured),
+            objects: detections.list.iter().map(object).collect(),
+            open: watched.scene.open_events(),
+            error: picture.as_ref().err().map(ToString::to_string).unwrap_or_default(),
+            picture: picture.ok().map(|jpeg| jpeg.picture()),
+        };
+        asked.iter().for_each(|asked| (self.answers)(&asked.reply, &answer));
+    }
+
+    /// Tells who has waited too long that no picture came.
+    fn give_up(&self, watched: &mut Watched) {
+        let now = Instant::now();
+        let late = watched.asked.extract_if(.., |asked| asked.until <= now).collect::<Vec<_>>();
+        for asked in late {
+            let answer = LookAnswer {
+                camera: watched.camera.id.clone(),
+                captured: None,
+                objects: vec![],
+                open: watched.scene.open_events(),
+                picture: None,
+                error: "no picture came in time".into(),
+            };
+            (self.answers)(&asked.reply, &answer);
+        }
+    }
+
     fn look(&self, watched: &mut Watched, look: &Look) {
         let events = watched.scene.look(&look.detections, Some(&look.frame.luma));
         watched.changed = true;
         if !events.is_empty() {
             self.publish(watched, &events, look);
         }
+        self.answer(watched, look);
         let id = &watched.camera.id;
         if look.detections.basis == Basis::Unchanged && watched.scene.wants_look() {
             self.gate.ask(id);

@@ -82,6 +82,16 @@ pub enum EvidenceError {
 }
 
 impl Jpeg {
+    /// The picture inside of a message.
+    pub fn picture(&self) -> crate::wire::Picture {
+        use base64::Engine as _;
+        crate::wire::Picture {
+            media_type: "image/jpeg".into(),
+            sha256: self.sha256.clone(),
+            data: base64::engine::general_purpose::STANDARD.encode(&self.bytes),
+        }
+    }
+
     /// Blurs, scales down to 1280 pixels per row at most, and codes. The detections' boxes are not drawn: they
     /// are in the event, and whoever shows it draws them.
     pub fn of(frame: &Frame, detections: &[Detection], blur: &Blur) -> Result<Self, EvidenceError> {

@@ -12,6 +12,7 @@
 //! What is on the wire, and in which topic, is described by the types of [`wire`]; the files in `testdata/` are
 //! the same as examples for integrators, and the tests hold the two together.
 
+mod ear;
 mod evidence;
 mod link;
 mod message;
@@ -24,6 +25,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use ear::{Ear, EarCounters, Heard, HeardError, OnHeard, ReplyTo, read as read_heard};
 pub use evidence::{Blur, EvidenceError, Jpeg};
 pub use link::backoff;
 pub use outbox::{Depth, Outbox, OutboxError, SceneState};

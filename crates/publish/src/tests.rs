@@ -3,4 +3,5 @@
 mod broker;
 mod crash;
 mod disk;
+mod ear;
 mod golden;

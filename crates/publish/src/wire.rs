@@ -3,11 +3,13 @@
 //! Rules of change: a field may be added; receivers ignore fields they do not know. A field that changes its
 //! meaning, or goes, makes a new event type (`….v2`) and a new topic root.
 
+mod command;
 mod event;
 mod hex;
 mod status;
 mod topic;
 
+pub use command::{LookAnswer, LookCommand, MAX_COMMAND_BYTES, Picture, Verdict, VerdictMessage};
 pub use event::{
     CONTENT_TYPE, CameraInfo, Code, EventData, EventMessage, EventType, Evidence, LocationInfo,
     MAX_EVENT_BYTES, ModelInfo, Object, PhaseName, ReadError, Role, SituationInfo, Text, Times,

@@ -153,6 +153,11 @@ impl Scene {
         .collect()
     }
 
+    /// The situations that are open.
+    pub fn open_events(&self) -> Vec<EventId> {
+        self.mind.watches.iter().flat_map(Watch::open_events).collect()
+    }
+
     /// How many situations are open.
     pub fn open(&self) -> usize {
         self.mind.watches.iter().map(Watch::open).sum()

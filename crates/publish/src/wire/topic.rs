@@ -107,6 +107,21 @@ impl Topic {
         format!("{ROOT}/{site}/event/#")
     }
 
+    /// The filter that matches every verdict of a site.
+    pub fn all_verdicts(site: &str) -> String {
+        format!("{ROOT}/{site}/verdict/+")
+    }
+
+    /// The filter that matches every request to look of a site.
+    pub fn all_looks(site: &str) -> String {
+        format!("{ROOT}/{site}/command/+/look")
+    }
+
+    /// Below this go the answers to requests.
+    pub fn replies(site: &str) -> String {
+        format!("{ROOT}/{site}/reply")
+    }
+
     /// The filter that matches every evidence picture of a site.
     pub fn all_evidence(site: &str) -> String {
         format!("{ROOT}/{site}/evidence/#")

@@ -203,6 +203,15 @@ impl Watch {
         }
     }
 
+    /// The situations that are open.
+    pub fn open_events(&self) -> Vec<EventId> {
+        match &self.state.found {
+            Found::Things(things) => things.open_events().collect(),
+            Found::Zone(clock) => clock.open_event().into_iter().collect(),
+            Found::Line(_) => Vec::new(),
+        }
+    }
+
     /// How many situations are open.
     pub fn open(&self) -> usize {
         match &self.state.found {

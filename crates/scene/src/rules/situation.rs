@@ -65,6 +65,11 @@ impl Situation {
         (Self { story, members: vec![Member::new(track)], gone_since: None }, event)
     }
 
+    /// Its id.
+    pub fn id(&self) -> EventId {
+        self.story.id()
+    }
+
     /// What its events show.
     pub fn story(&mut self) -> &mut Story {
         &mut self.story

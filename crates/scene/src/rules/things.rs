@@ -34,6 +34,10 @@ impl Things {
         self.open.iter().any(|situation| situation.has(track))
     }
 
+    pub fn open_events(&self) -> impl Iterator<Item = EventId> {
+        self.open.iter().map(Situation::id)
+    }
+
     pub fn open(&self) -> usize {
         self.open.len()
     }

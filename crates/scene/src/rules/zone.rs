@@ -48,6 +48,10 @@ enum Reading {
 }
 
 impl ZoneClock {
+    pub fn open_event(&self) -> Option<EventId> {
+        self.open.as_ref().map(Story::id)
+    }
+
     pub fn is_open(&self) -> bool {
         self.open.is_some()
     }

@@ -1,0 +1,328 @@
+//! Listens to what others tell a worker. A connection of its own with a session that the broker keeps for a week: what
+//! the desk says while the worker is away is heard when it is back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flow::{CameraId, Counter, EventId};
+use rumqttc::NetworkOptions;
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::PublishProperties;
+use rumqttc::v5::mqttbytes::v5::{ConnectProperties, Packet, Publish};
+use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::evidence::MAX_JPEG_BYTES;
+use crate::link::backoff;
+use crate::publisher::Options;
+use crate::wire::{LookAnswer, LookCommand, MAX_COMMAND_BYTES, Topic, Verdict, VerdictMessage};
+
+/// How long the broker keeps what was said while the worker was away.
+const SESSION_EXPIRY_S: u32 = 7 * 24 * 3_600;
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Answers that wait for the connection, at most.
+const MAX_WAITING: usize = 64;
+
+/// What was heard.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Heard {
+    /// The desk has decided about a situation.
+    Verdict {
+        /// Which.
+        event: EventId,
+        /// What.
+        verdict: Verdict,
+        /// Why.
+        reason: String,
+    },
+    /// Somebody wants to see a camera now.
+    Look {
+        /// Which.
+        camera: CameraId,
+        /// Where the answer goes.
+        reply: ReplyTo,
+    },
+}
+
+/// Where an answer goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplyTo {
+    topic: String,
+    correlation: Option<bytes::Bytes>,
+}
+
+/// Takes what was heard; called on the listening task, so it must not block. `false`: too much waits already.
+pub type OnHeard = Box<dyn Fn(Heard) -> bool + Send + Sync>;
+
+/// What has been heard so far.
+#[derive(Debug, Default)]
+pub struct EarCounters {
+    /// All messages.
+    pub heard: Counter,
+    /// Taken.
+    pub taken: Counter,
+    /// Not taken, since too much waited.
+    pub overflowed: Counter,
+    /// Malformed, too large, or with a reply topic where none may be.
+    pub refused: Counter,
+    /// Answers that could not be handed to the connection.
+    pub unanswered: Counter,
+}
+
+/// Listens until dropped.
+#[derive(Debug)]
+pub struct Ear {
+    client: AsyncClient,
+    counters: Arc<EarCounters>,
+    task: JoinHandle<()>,
+    _stop_when_dropped: DropGuard,
+}
+
+impl Ear {
+    /// Starts to listen, on `handle`. Does not wait for the broker.
+    pub fn start(options: &Options, handle: &tokio::runtime::Handle, on_heard: OnHeard) -> Self {
+        let (client, events) = AsyncClient::new(mqtt_options(options), MAX_WAITING);
+        let counters = Arc::new(EarCounters::default());
+        let stop = CancellationToken::new();
+        let listener = Listener {
+            site: options.site.clone(),
+            client: client.clone(),
+            counters: counters.clone(),
+            on_heard,
+        };
+        let task = handle.spawn(listener.run(events, stop.clone()));
+        Self { client, counters, task, _stop_when_dropped: stop.drop_guard() }
+    }
+
+    /// Counts.
+    pub fn counters(&self) -> &EarCounters {
+        &self.counters
+    }
+
+    /// Sends an answer; where it cannot be handed to the connection, whoever asked has to ask again.
+    pub fn answer(&self, reply: &ReplyTo, answer: &LookAnswer) {
+        let body = serde_json::to_vec(answer).expect("texts, numbers and times only");
+        let properties = PublishProperties {
+            content_type: Some("application/json".into()),
+            correlation_data: reply.correlation.clone(),
+            ..PublishProperties::default()
+        };
+        let sent =
+            self.client.try_publish_with_properties(&reply.topic, QoS::AtLeastOnce, false, body, properties);
+        if let Err(error) = sent {
+            self.counters.unanswered.add(1);
+            tracing::warn!(topic = reply.topic, camera = %answer.camera, %error, "answer not sent");
+        }
+    }
+
+    /// Says goodbye: the broker keeps the session.
+    pub async fn stop(self) {
+        let _ = self.client.try_disconnect();
+        let Self { task, _stop_when_dropped, .. } = self;
+        drop(_stop_when_dropped);
+        let _ = tokio::time::timeout(Duration::from_secs(2), task).await;
+    }
+}
+
+struct Listener {
+    site: String,
+    client: AsyncClient,
+    counters: Arc<EarCounters>,
+    on_heard: OnHeard,
+}
+
+impl Listener {
+    async fn run(self, mut events: EventLoop, stop: CancellationToken) {
+        let mut failures = 0;
+        loop {
+            // `poll` is not dropped half-way except at the end: what it was about to say no longer matters then.
+            let event = tokio::select! {
+                event = events.poll() => event,
+                () = stop.cancelled() => return,
+            };
+            match event {
+                Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                    failures = 0;
+                    self.subscribe();
+                }
+                Ok(Event::Incoming(Packet::Publish(message))) => self.heard(&message),
+                Ok(_) => {}
+                // The publisher reports a lost broker; here it would be said twice.
+                Err(error) => {
+                    tracing::debug!(%error, "not listening");
+                    failures += 1;
+                    tokio::select! {
+                        () = tokio::time::sleep(backoff(failures)) => {}
+                        () = stop.cancelled() => return,
+                    }
+                }
+            }
+        }
+    }
+
+    fn subscribe(&self) {
+        for filter in [Topic::all_verdicts(&self.site), Topic::all_looks(&self.site)] {
+            if let Err(error) = self.client.try_subscribe(&filter, QoS::AtLeastOnce) {
+                tracing::warn!(filter, %error, "not subscribed");
+            }
+        }
+    }
+
+    fn heard(&self, message: &Publish) {
+        self.counters.heard.add(1);
+        let topic = String::from_utf8_lossy(&message.topic);
+        let properties = message.properties.as_ref();
+        let response = properties.and_then(|p| p.response_topic.clone());
+        let correlation = properties.and_then(|p| p.correlation_data.clone());
+        match read(&self.site, &topic, &message.payload, response, correlation) {
+            Ok(heard) => {
+                let taken = (self.on_heard)(heard);
+                if taken { &self.counters.taken } else { &self.counters.overflowed }.add(1);
+            }
+            Err(error) => {
+                self.counters.refused.add(1);
+                let topic: String = topic.chars().take(200).collect();
+                tracing::warn!(topic, "refused: {error}");
+            }
+        }
+    }
+}
+
+/// Why a message to a worker is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum HeardError {
+    /// Larger than anything that is expected.
+    #[error("{0} bytes; at most {MAX_COMMAND_BYTES} are read")]
+    TooLarge(usize),
+    /// No topic of ours.
+    #[error(transparent)]
+    Topic(#[from] crate::wire::TopicError),
+    /// A topic of ours on which nobody tells a worker anything.
+    #[error("expected a verdict or a request to look")]
+    Kind,
+    /// The body.
+    #[error("the body is not as expected: {0}")]
+    Body(#[from] serde_json::Error),
+    /// The body speaks of another situation.
+    #[error("the body is about situation {0}, the topic about another")]
+    Other(EventId),
+    /// Nobody could be answered, or somebody who must not be.
+    #[error("the reply topic is {found:?}; expected one below {expected:?}, as response topic or `reply_to`")]
+    Reply {
+        /// What was given.
+        found: String,
+        /// Where answers may go.
+        expected: String,
+    },
+}
+
+/// Reads a message to a worker: hostile input.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read(
+    site: &str,
+    topic: &str,
+    payload: &[u8],
+    response_topic: Option<String>,
+    correlation: Option<bytes::Bytes>,
+) -> Result<Heard, HeardError> {
+    if payload.len() > MAX_COMMAND_BYTES {
+        return Err(HeardError::TooLarge(payload.len()));
+    }
+    match topic.parse::<Topic>()? {
+        Topic::Verdict { event, .. } => {
+            let message: VerdictMessage = serde_json::from_slice(payload)?;
+            if message.event != event {
+                return Err(HeardError::Other(message.event));
+            }
+            let reason = message.reason.chars().take(500).collect();
+            Ok(Heard::Verdict { event, verdict: message.verdict, reason })
+        }
+        Topic::Look { camera, .. } => {
+            let command: LookCommand =
+                if payload.is_empty() { LookCommand::default() } else { serde_json::from_slice(payload)? };
+            let topic = response_topic.or(command.reply_to).unwrap_or_default();
+            // A reply must not pass for an event, a verdict or another site's.
+            let expected = format!("{}/", Topic::replies(site));
+            let plain = topic.len() <= 256 && !topic.contains(['#', '+', '\0']);
+            if !plain || topic.strip_prefix(&expected).is_none_or(str::is_empty) {
+                return Err(HeardError::Reply { found: topic.chars().take(100).collect(), expected });
+            }
+            Ok(Heard::Look { camera, reply: ReplyTo { topic, correlation } })
+        }
+        _ => Err(HeardError::Kind),
+    }
+}
+
+fn mqtt_options(options: &Options) -> MqttOptions {
+    let Options { site, worker, broker, .. } = options;
+    let mut mqtt = MqttOptions::new(format!("huiyan-{site}-{worker}-ear"), &broker.host, broker.port);
+    let mut network = NetworkOptions::new();
+    network.set_tcp_nodelay(true);
+    mqtt.set_keep_alive(KEEP_ALIVE)
+        .set_clean_start(false)
+        .set_connection_timeout(5)
+        .set_network_options(network)
+        .set_connect_properties(ConnectProperties {
+            session_expiry_interval: Some(SESSION_EXPIRY_S),
+            max_packet_size: Some(MAX_JPEG_BYTES as u32),
+            ..ConnectProperties::new()
+        });
+    if let Some(credentials) = &broker.credentials {
+        mqtt.set_credentials(&credentials.user, credentials.password.reveal());
+    }
+    mqtt
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0193d1a4-5c00-7e6b-8a13-2f6f9b1c7d11";
+
+    fn said(topic: &str, body: &str, response: Option<&str>) -> Result<Heard, String> {
+        read("huinan", topic, body.as_bytes(), response.map(str::to_owned), None)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn verdicts_and_requests_are_read() {
+        let topic = format!("huiyan/v1/huinan/verdict/{ID}");
+        let body = format!(
+            r#"{{"event":"{ID}","verdict":"not_a_problem","reason":"自家门前","at":"2026-11-24T08:00:00Z","x":1}}"#
+        );
+        let heard = said(&topic, &body, None).unwrap();
+        let event = EventId::parse(ID).unwrap();
+        assert_eq!(heard, Heard::Verdict { event, verdict: Verdict::NotAProblem, reason: "自家门前".into() });
+        let look = "huiyan/v1/huinan/command/hn-0001/look";
+        let reply = "huiyan/v1/huinan/reply/desk-1";
+        assert_eq!(said(look, "", Some(reply)), said(look, &format!(r#"{{"reply_to":"{reply}"}}"#), None));
+        assert!(
+            matches!(said(look, "", Some(reply)).unwrap(), Heard::Look { camera, .. } if camera.as_str() == "hn-0001")
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_with_its_reason() {
+        let topic = format!("huiyan/v1/huinan/verdict/{ID}");
+        let other = r#"{"event":"0193d1a4-5c00-7e6b-8a13-2f6f9b1c7d12","verdict":"confirmed","at":"2026-11-24T08:00:00Z"}"#;
+        assert!(said(&topic, other, None).unwrap_err().contains("the topic about another"));
+        assert!(said(&topic, "{", None).unwrap_err().contains("not as expected"));
+        assert!(said(&topic, &" ".repeat(20_000), None).unwrap_err().contains("20000 bytes"));
+        assert!(
+            said("huiyan/v1/huinan/worker/w/status", "{}", None).unwrap_err().contains("expected a verdict")
+        );
+        let look = "huiyan/v1/huinan/command/hn-0001/look";
+        for reply in [
+            "",
+            "huiyan/v1/huinan/event/illegal_parking/hn-0001",
+            "huiyan/v1/other/reply/x",
+            "huiyan/v1/huinan/reply/",
+            "huiyan/v1/huinan/reply/#",
+        ] {
+            assert!(said(look, "", Some(reply)).unwrap_err().contains("expected one below"), "{reply}");
+        }
+    }
+}
