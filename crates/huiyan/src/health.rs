@@ -132,10 +132,16 @@ impl Entry {
 /// Nothing but measured values changed, and none of them came or went.
 fn is_same(a: &Health, b: &Health) -> bool {
     let known = |h: &Health| (h.fps.is_some(), h.key_interval_s.is_some(), h.clock_offset_s.is_some());
-    let said = |h: &Health| (h.state.name(), h.since, h.via, h.note.clone());
-    // A loss says its percentage in words: another one is no news.
-    let same_reason = a.reason == b.reason || matches!(b.state, CameraState::Losing(_));
-    known(a) == known(b) && said(a) == said(b) && same_reason
+    let said = |h: &Health| (h.state.name(), h.since, h.via);
+    known(a) == known(b) && said(a) == said(b) && same_words(&a.reason, &b.reason) && same_words(&a.note, &b.note)
+}
+
+/// Texts say measured values as well; another number is no news.
+fn same_words(a: &str, b: &str) -> bool {
+    fn words(text: &str) -> impl Iterator<Item = char> {
+        text.chars().filter(|c| !c.is_ascii_digit() && *c != '.')
+    }
+    words(a).eq(words(b))
 }
 
 impl Board {
@@ -264,7 +270,8 @@ mod tests {
         let (board, camera, now) = board();
         let at = |seconds| now + Duration::from_secs(seconds);
         let told = (1..=12).filter(|n| {
-            let health = Health { fps: Some(*n as f32), ..streaming(&camera) };
+            let reason = format!("key pictures are {n}.0 s apart");
+            let health = Health { fps: Some(*n as f32), reason, ..streaming(&camera) };
             board.session(health, at(n * 10)).is_some()
         });
         assert_eq!(told.collect::<Vec<_>>(), [1, 7]);
