@@ -117,8 +117,14 @@ impl SessionError {
     pub(crate) fn is_unsupported(&self) -> bool {
         match self {
             Self::ClockRate | Self::Panicked(_) => true,
-            Self::Request { source, .. } => matches!(source.status_code(), Some(200..300 | 461)),
-            Self::Asked { source, .. } => source.status() == Some(461) || source.is_unspoken(),
+            _ if self.status() == Some(461) => true,
+            // A description without video, or garbage, is no better for being read by another program.
+            Self::Request { step, source } => {
+                *step != Step::Describe && matches!(source.status_code(), Some(200..300))
+            }
+            Self::Asked { source, .. } => {
+                matches!(source, Fault::Challenge(_) | Fault::Malformed(_) | Fault::Transport(_))
+            }
             _ => false,
         }
     }

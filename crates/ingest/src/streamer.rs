@@ -33,11 +33,13 @@ pub(crate) struct Streamer {
 impl Streamer {
     /// Runs sessions until cancelled, and waits between them.
     pub(crate) async fn run(self, cancel: CancellationToken) {
-        let mut route = Route::new(self.camera.transport);
+        let mut route = Route::new(&self.camera);
         let other = self.camera.other_url.clone().map(|url| Camera { url, ..(*self.camera).clone() });
         let mut watching = Watching::new(&self.camera.look, other.is_some(), self.policy.long_keys_retry);
         let mut reporter = Reporter::new(self.camera.id.clone(), Arc::clone(&self.health));
         let mut backoff = Backoff::default();
+        // Why the first of the ways that were tried in a row failed.
+        let mut first = None;
         reporter.change(CameraState::Connecting, String::new());
         loop {
             let turn = self.turnstile.enter(self.seat, |trouble| {
@@ -72,7 +74,6 @@ impl Streamer {
                 Ok(Ended::Switched) => continue,
                 Err(error) => error,
             };
-            watching.failed(streaming_since.is_some(), Instant::now());
             let reason = reason(camera, &error);
             let host_waits = turn.failed(outcome(&error, &reason));
             if streaming_since.is_some() {
@@ -80,8 +81,10 @@ impl Streamer {
             }
             if route.failed(&error) {
                 tracing::info!(camera = %self.camera.id, via = route.via().name(), "{reason}");
+                first.get_or_insert((error.state(), reason));
                 continue;
             }
+            watching.failed(streaming_since.is_some(), Instant::now());
             if streaming_since.is_some_and(|since| since.elapsed() >= self.policy.steady_after) {
                 backoff.reset();
             }
@@ -90,8 +93,17 @@ impl Streamer {
                 true => Duration::ZERO,
                 false => backoff.after_failure(&self.policy, error.is_auth(), fastrand::f64()),
             };
+            // Where all ways failed, what the first one met says most.
+            let (state, reason) = match (first.take(), &error) {
+                (Some((state, first)), SessionError::Rtspsrc(_) | SessionError::Silent { .. })
+                    if !error.is_auth() =>
+                {
+                    (state, format!("{first}; then {reason}"))
+                }
+                _ => (error.state(), reason),
+            };
             // A camera that goes on failing in the same way has been told about.
-            if reporter.change(error.state(), reason.clone()) {
+            if reporter.change(state, reason.clone()) {
                 tracing::warn!(camera = %self.camera.id, ?wait, host_waits, "{reason}");
             } else {
                 tracing::debug!(camera = %self.camera.id, ?wait, host_waits, "{reason}");

@@ -202,7 +202,7 @@ impl Prober {
         seat: Seat,
         server: &mut Option<Hello>,
     ) -> Result<Seen, Nothing> {
-        let mut route = Route::new(camera.transport);
+        let mut route = Route::new(camera);
         loop {
             let mut turn = self.turn(seat).await?;
             if server.is_none() {

@@ -5,10 +5,11 @@
 
 mod hoard;
 pub(crate) mod retina;
+pub(crate) mod rtspsrc;
 
 use std::time::Duration;
 
-use fleet::{Look, Sampling, Transport};
+use fleet::{Camera, Look, Sampling, Transport};
 use flow::{Codec, Via};
 
 use crate::error::SessionError;
@@ -56,6 +57,7 @@ pub(crate) struct SenderClock {
 pub(crate) enum Source {
     Lean(Box<lean::Playing>),
     Retina(Box<retina::Playing>),
+    Rtspsrc(Box<rtspsrc::Playing>),
 }
 
 impl SenderClock {
@@ -76,6 +78,7 @@ impl Source {
         match self {
             Self::Lean(playing) => playing.ready().await,
             Self::Retina(playing) => playing.ready().await,
+            Self::Rtspsrc(playing) => playing.ready().await,
         }
     }
 
@@ -87,6 +90,7 @@ impl Source {
         match self {
             Self::Lean(playing) => playing.take(to),
             Self::Retina(playing) => playing.take(to),
+            Self::Rtspsrc(playing) => playing.take(to),
         }
     }
 
@@ -99,6 +103,7 @@ impl Source {
                 }
             }
             Self::Retina(playing) => playing.close(context).await,
+            Self::Rtspsrc(playing) => playing.close(context.policy.teardown).await,
         }
     }
 
@@ -113,7 +118,7 @@ impl Source {
     pub(crate) fn garbage(&self) -> u64 {
         match self {
             Self::Lean(playing) => playing.garbage(),
-            Self::Retina(_) => 0,
+            Self::Retina(_) | Self::Rtspsrc(_) => 0,
         }
     }
 }
@@ -125,9 +130,13 @@ pub(crate) async fn open(context: &Context<'_>, via: Via) -> Result<(Video, Sour
             let (video, playing) = lean::open(context, allowed_latency(&context.camera.look, None)).await?;
             Ok((video, Source::Lean(Box::new(playing))))
         }
-        Via::Retina | Via::Rtspsrc => {
+        Via::Retina => {
             let (video, playing) = retina::open(context).await?;
             Ok((video, Source::Retina(Box::new(playing))))
+        }
+        Via::Rtspsrc => {
+            let (video, playing) = rtspsrc::open(context).await?;
+            Ok((video, Source::Rtspsrc(Box::new(playing))))
         }
     }
 }
@@ -141,18 +150,22 @@ pub(crate) struct Route {
     /// Failures in a row that may make another way the better one, since the present way brought pictures; `None`: it
     /// never did.
     doubts: Option<u32>,
+    /// Something since the first way was tried said that others may not speak what the camera does.
+    unsupported: bool,
 }
 
 /// A camera that was understood before may garble one answer; it does not speak otherwise for that.
 const DOUBTS: u32 = 3;
 
 impl Route {
-    pub(crate) fn new(transport: Transport) -> Self {
-        let ways: &[Via] = match transport {
-            Transport::Tcp => &[Via::Lean, Via::Retina],
-            Transport::Udp => &[Via::Retina],
+    pub(crate) fn new(camera: &Camera) -> Self {
+        let ways: &[Via] = match camera.transport {
+            // Nobody else speaks TLS.
+            _ if camera.url.scheme() == "rtsps" => &[Via::Rtspsrc],
+            Transport::Tcp => &[Via::Lean, Via::Retina, Via::Rtspsrc],
+            Transport::Udp => &[Via::Retina, Via::Rtspsrc],
         };
-        Self { ways, at: 0, doubts: None }
+        Self { ways, at: 0, doubts: None, unsupported: false }
     }
 
     pub(crate) fn via(&self) -> Via {
@@ -177,6 +190,12 @@ impl Route {
         }
         self.doubts = None;
         self.at = (self.at + 1) % self.ways.len();
+        self.unsupported |= error.is_unsupported();
+        // It costs threads, so it is for what only it may speak.
+        if self.via() == Via::Rtspsrc && !self.unsupported {
+            self.at = 0;
+        }
+        self.unsupported &= self.at > 0;
         self.at > 0
     }
 }
@@ -219,7 +238,7 @@ mod tests {
     #[test]
     fn a_way_that_worked_is_left_after_three_doubts_in_a_row_and_one_that_never_did_at_once() {
         let strange = || SessionError::NoVideo { offers: "nothing".into() };
-        let mut route = Route::new(Transport::Tcp);
+        let mut route = Route::new(&crate::testing::camera("c", "rtsp://192.0.2.1/"));
         assert!(route.failed(&strange()));
         assert_eq!(route.via(), Via::Retina);
         route.works();
@@ -231,5 +250,22 @@ mod tests {
         assert_eq!(route.via(), Via::Retina, "it worked in between");
         route.failed(&strange());
         assert_ne!(route.via(), Via::Retina);
+    }
+
+    #[test]
+    fn gstreamer_receives_what_nobody_else_speaks() {
+        let nothing = || SessionError::NoVideo { offers: "nothing".into() };
+        let mut route = Route::new(&crate::testing::camera("c", "rtsp://192.0.2.1/"));
+        assert!(route.failed(&SessionError::ClockRate) && route.failed(&SessionError::ClockRate));
+        assert_eq!(route.via(), Via::Rtspsrc);
+        assert!(!route.failed(&SessionError::ClockRate), "all were tried: wait, then begin anew");
+        assert_eq!(route.via(), Via::Lean);
+        assert!(route.failed(&nothing()) && !route.failed(&nothing()), "it would find no more to decode");
+        assert_eq!(route.via(), Via::Lean);
+
+        let mut route = Route::new(&crate::testing::camera("c", "rtsps://192.0.2.1/"));
+        assert_eq!(route.via(), Via::Rtspsrc);
+        assert!(!route.failed(&SessionError::ClockRate));
+        assert_eq!(route.via(), Via::Rtspsrc);
     }
 }

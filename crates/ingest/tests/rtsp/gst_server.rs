@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use gstreamer as gst;
 use gstreamer_rtsp_server as rtsp;
-use gstreamer_rtsp_server::gst_rtsp::RTSPAuthMethod;
+use gstreamer_rtsp_server::gst_rtsp::{RTSPAuthMethod, RTSPLowerTrans};
 use gstreamer_rtsp_server::prelude::*;
 
 /// 320×180 at 25 fps, a key picture every ten.
@@ -35,9 +35,23 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
+/// What makes a server special.
+#[derive(Default)]
+pub struct Extras {
+    /// TLS with this certificate and key, PEM.
+    pub certificate: Option<String>,
+    /// It refuses to send RTP in the RTSP connection.
+    pub udp_only: bool,
+}
+
 impl Server {
     /// Serves `launch` at `/cam`; port 0: any free one.
     pub fn start(launch: impl Into<String>, login: Login, port: u16) -> Self {
+        Self::with(launch, login, port, Extras::default())
+    }
+
+    /// The same, with extras.
+    pub fn with(launch: impl Into<String>, login: Login, port: u16, extras: Extras) -> Self {
         gst::init().unwrap();
         let launch = launch.into();
         let context = rtsp::glib::MainContext::new();
@@ -48,7 +62,7 @@ impl Server {
             let (main_loop, clients) = (main_loop.clone(), Arc::clone(&clients));
             move || {
                 let serve = || {
-                    let server = build(&launch, login, port);
+                    let server = build(&launch, login, port, &extras);
                     server.connect_client_connected(move |_, _| _ = clients.fetch_add(1, Ordering::Relaxed));
                     let source = server.create_source(rtsp::gio::Cancellable::NONE).unwrap();
                     source.attach(Some(&context));
@@ -76,7 +90,7 @@ impl Drop for Server {
     }
 }
 
-fn build(launch: &str, login: Login, port: u16) -> rtsp::RTSPServer {
+fn build(launch: &str, login: Login, port: u16, extras: &Extras) -> rtsp::RTSPServer {
     let server = rtsp::RTSPServer::new();
     server.set_address("127.0.0.1");
     server.set_service(&port.to_string());
@@ -89,7 +103,14 @@ fn build(launch: &str, login: Login, port: u16) -> rtsp::RTSPServer {
             .field(rtsp::RTSP_PERM_MEDIA_FACTORY_CONSTRUCT.as_str(), true)
             .build();
         factory.add_role_from_structure(&role);
-        server.set_auth(Some(&auth(login)));
+        let auth = auth(login);
+        if let Some(pem) = &extras.certificate {
+            auth.set_tls_certificate(Some(&rtsp::gio::TlsCertificate::from_pem(pem).unwrap()));
+        }
+        server.set_auth(Some(&auth));
+    }
+    if extras.udp_only {
+        factory.set_protocols(RTSPLowerTrans::UDP);
     }
     server.mount_points().unwrap().add_factory("/cam", factory);
     server
