@@ -62,6 +62,9 @@ pub struct Args {
     /// Seconds that each street lasts
     #[arg(long, default_value_t = SECONDS)]
     pub seconds: f32,
+    /// Noise of the cameras, standard deviation of 255: what makes key pictures large [default: the streets' own, 2 to 4.5]
+    #[arg(long)]
+    pub noise: Option<f32>,
     /// Key pictures of these files instead of streets; may be given several times
     #[arg(long, conflicts_with_all = ["street", "sky", "size", "seconds"])]
     pub video: Vec<PathBuf>,
@@ -78,6 +81,7 @@ impl Default for Args {
             street: Vec::new(),
             sky: Vec::new(),
             seconds: SECONDS,
+            noise: None,
             video: Vec::new(),
             sensitivity: 1.0,
         }
@@ -142,7 +146,8 @@ fn stretched(timeline: Timeline, (light, weather): (Light, Weather), args: &Args
     });
     let script = script.collect();
     // The sensors of cameras are noisier in the dark.
-    let noise = timeline.noise * if light == Light::Day { 1.0 } else { 1.5 };
+    let own = timeline.noise * if light == Light::Day { 1.0 } else { 1.5 };
+    let noise = args.noise.unwrap_or(own).clamp(0.0, 40.0);
     Timeline {
         light,
         weather,
@@ -214,7 +219,8 @@ struct Outcome {
 fn measure(label: &str, clip: &Clip, camera: Camera, model: &mut Model) -> anyhow::Result<Outcome> {
     let keys: Vec<_> =
         clip.units.iter().filter(|unit| unit.key).map(|unit| (unit.pts, unit.data.clone())).collect();
-    step(&format!("gate: {label}: {} looks, twice", keys.len()));
+    let bytes = keys.iter().map(|(_, data)| data.len()).sum::<usize>() / keys.len().max(1);
+    step(&format!("gate: {label}: {} looks of {} KB, twice", keys.len(), bytes / 1024));
     // What is set up once must not count.
     decoded(clip.codec, &keys[..keys.len().min(1)], &camera.id)?;
     let before = cpu::own()?;

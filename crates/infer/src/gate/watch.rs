@@ -15,7 +15,7 @@ const THRESHOLD: f32 = 3.0;
 /// Further pictures that are looked at after one that showed other things than before: what is new is seen twice.
 const SETTLE: u8 = 1;
 /// Things that only pass may be passed over where the shortest time of a rule is this many pictures or more.
-const LEAST_PICTURES: f32 = 8.0;
+const LEAST_PICTURES: f32 = 30.0;
 /// What is new must show the same for one picture more per so many pictures of the shortest time: a thirtieth of it ...
 const PICTURES_PER_PATIENCE: f32 = 30.0;
 /// ... but no longer than this.
