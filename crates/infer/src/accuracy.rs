@@ -74,7 +74,8 @@ pub fn accuracy(pictures: &[Picture], classes: usize) -> Accuracy {
     let by_area: Vec<Vec<Option<Curve>>> =
         AREAS.iter().map(|area| (0..classes).map(|class| curve(pictures, class, *area)).collect()).collect();
     let all = &by_area[0];
-    let precision = |curve: &Curve| curve.precision.iter().flatten().sum::<f64>() / (THRESHOLDS * RECALLS) as f64;
+    let precision =
+        |curve: &Curve| curve.precision.iter().flatten().sum::<f64>() / (THRESHOLDS * RECALLS) as f64;
     let at = |threshold: usize| move |c: &Curve| c.precision[threshold].iter().sum::<f64>() / RECALLS as f64;
     Accuracy {
         ap: mean(all, precision),
@@ -210,7 +211,9 @@ fn best(
 
 /// Intersection over union; over the box alone where the thing is a crowd.
 fn overlap(found: &[f64; 4], thing: &Thing) -> f64 {
-    let side = |i: usize| (found[i] + found[i + 2]).min(thing.bbox[i] + thing.bbox[i + 2]) - found[i].max(thing.bbox[i]);
+    let side = |i: usize| {
+        (found[i] + found[i + 2]).min(thing.bbox[i] + thing.bbox[i + 2]) - found[i].max(thing.bbox[i])
+    };
     let (w, h) = (side(0), side(1));
     if w <= 0.0 || h <= 0.0 {
         return 0.0;
@@ -299,7 +302,9 @@ mod tests {
         assert!((result.ap.unwrap() - 1.0).abs() < 1e-9);
         // A is large, B medium; nothing is small, and there is no second class.
         assert_eq!((result.ap_small, result.classes[1]), (None, None));
-        assert!((result.ap_large.unwrap() - 1.0).abs() < 1e-9 && (result.ap_medium.unwrap() - 1.0).abs() < 1e-9);
+        assert!(
+            (result.ap_large.unwrap() - 1.0).abs() < 1e-9 && (result.ap_medium.unwrap() - 1.0).abs() < 1e-9
+        );
     }
 
     #[test]

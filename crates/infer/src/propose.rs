@@ -155,7 +155,10 @@ fn counts(head: Head, outputs: &[Tensor]) -> BTreeSet<usize> {
     };
     let sides = outputs.iter().flat_map(|output| output.shape.iter().skip(1));
     let pairs = sides.flat_map(|side| before.iter().map(move |before| side - before));
-    pairs.filter_map(|count| usize::try_from(count).ok()).filter(|count| (1..=10_000).contains(count)).collect()
+    pairs
+        .filter_map(|count| usize::try_from(count).ok())
+        .filter(|count| (1..=10_000).contains(count))
+        .collect()
 }
 
 /// The ways of export that differ in shape.
@@ -169,11 +172,9 @@ fn variants(head: Head, count: usize) -> Vec<(usize, Output)> {
     };
     let own = match head {
         // NanoDet-m has three grids and its points in the middle; NanoDet-Plus four and in the corner.
-        Head::Nanodet => vec![
-            with(&[8, 16, 32, 64], 7, 0.0),
-            with(&[8, 16, 32], 7, 0.5),
-            with(&[8, 16, 32], 10, 0.5),
-        ],
+        Head::Nanodet => {
+            vec![with(&[8, 16, 32, 64], 7, 0.0), with(&[8, 16, 32], 7, 0.5), with(&[8, 16, 32], 10, 0.5)]
+        }
         Head::Picodet => vec![with(&[8, 16, 32, 64], 7, 0.5), with(&[8, 16, 32], 7, 0.5)],
         _ => vec![usual],
     };
@@ -271,9 +272,8 @@ fn card(file: &Path, head: Head, count: usize, output: Output, picture: &Picture
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let safe: String =
         stem.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).take(64).collect();
-    let id = ModelId::new(safe.trim_matches(['-', '.'])).unwrap_or_else(|_| {
-        ModelId::new("model").expect("letters are an id")
-    });
+    let id = ModelId::new(safe.trim_matches(['-', '.']))
+        .unwrap_or_else(|_| ModelId::new("model").expect("letters are an id"));
     ModelCard {
         id,
         version: "1".into(),
@@ -358,7 +358,9 @@ mod tests {
     fn what_cannot_be_read_is_not_guessed_at() {
         let input = || named("images", "f32", &[1, 3, 64, 64]);
         assert!(of(vec![input()], vec![named("mask", "f32", &[1, 1, 64, 64, 2])], &[]).is_none());
-        assert!(of(vec![named("text", "i64", &[1, 77])], vec![named("out", "f32", &[1, 512])], &[]).is_none());
+        assert!(
+            of(vec![named("text", "i64", &[1, 77])], vec![named("out", "f32", &[1, 512])], &[]).is_none()
+        );
         // An input that nobody knows what to tell.
         let prompt = named("prompt", "f32", &[1, 512]);
         assert!(of(vec![input(), prompt], vec![named("output0", "f32", &[1, 300, 6])], &[]).is_none());
@@ -384,7 +386,10 @@ mod tests {
 
     #[test]
     fn names_are_read_out_of_a_python_dictionary() {
-        assert_eq!(quoted("{0: 'person', 1: \"driver's cab\", 10: 'cart'}"), ["person", "driver's cab", "cart"]);
+        assert_eq!(
+            quoted("{0: 'person', 1: \"driver's cab\", 10: 'cart'}"),
+            ["person", "driver's cab", "cart"]
+        );
         assert_eq!(quoted("{0: 'person"), [""; 0]);
     }
 }

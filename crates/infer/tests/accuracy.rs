@@ -54,7 +54,10 @@ fn every_detector_is_as_accurate_as_with_its_authors_own_steps() {
     let instances: Instances = serde_json::from_slice(&instances).unwrap();
     let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/parity/reference.json");
     let reference: serde_json::Value = serde_json::from_slice(&std::fs::read(reference).unwrap()).unwrap();
-    println!("{:12} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}", "", "AP", "authors", "AP50", "authors", "AP75", "authors");
+    println!(
+        "{:12} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}",
+        "", "AP", "authors", "AP50", "authors", "AP75", "authors"
+    );
     let mut wrong = Vec::new();
     for card in cards {
         let (id, file) = (card.id.clone(), card.file.file_name().unwrap().to_str().unwrap().to_owned());
@@ -63,7 +66,9 @@ fn every_detector_is_as_accurate_as_with_its_authors_own_steps() {
         let [ap, ap50, ap75] = [ours.ap, ours.ap50, ours.ap75].map(Option::unwrap);
         println!(
             "{id:12} {ap:8.4} {:8.4} {ap50:8.4} {:8.4} {ap75:8.4} {:8.4}",
-            theirs("AP"), theirs("AP50"), theirs("AP75")
+            theirs("AP"),
+            theirs("AP50"),
+            theirs("AP75")
         );
         if (ap - theirs("AP")).abs() > TOLERANCE {
             wrong.push(format!("{id}: AP {ap:.4}, its authors' {:.4}", theirs("AP")));

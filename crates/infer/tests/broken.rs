@@ -30,7 +30,8 @@ fn each_is_one_clear_error_and_what_runs_goes_on() {
     };
 
     type Lie = fn(&mut ModelCard);
-    let (honest, three): (Lie, Lie) = (|_| (), |card| card.classes = ["a", "b", "c"].map(ClassName::new).into());
+    let (honest, three): (Lie, Lie) =
+        (|_| (), |card| card.classes = ["a", "b", "c"].map(ClassName::new).into());
     let text = b"version https://git-lfs.github.com/spec/v1\n".to_vec();
     let cases: [(&str, Vec<u8>, Lie, &[&str]); 7] = [
         ("0 bytes", Vec::new(), honest, &["(0 bytes) is no model"]),

@@ -39,8 +39,21 @@ fn card(file: &str) -> ModelCard {
 }
 
 const FILES: [&str; 15] = [
-    "yolox", "yolov5", "yolov5_raw", "yolov8", "end2end", "detr", "detr_final", "nanodet", "nanodet_m", "picodet",
-    "rtmdet", "rtmdet_raw", "ssd", "fastestdet", "classifier",
+    "yolox",
+    "yolov5",
+    "yolov5_raw",
+    "yolov8",
+    "end2end",
+    "detr",
+    "detr_final",
+    "nanodet",
+    "nanodet_m",
+    "picodet",
+    "rtmdet",
+    "rtmdet_raw",
+    "ssd",
+    "fastestdet",
+    "classifier",
 ];
 
 fn grey(sequence: u64) -> Frame {
@@ -59,7 +72,8 @@ fn sees_the_cart(file: &str, look: &Detections) {
 #[test]
 fn every_head_reads_its_exporters_layout() {
     for file in FILES {
-        let mut model = Model::open(&runtime(), Arc::new(card(file))).unwrap_or_else(|e| panic!("{file}: {e}"));
+        let mut model =
+            Model::open(&runtime(), Arc::new(card(file))).unwrap_or_else(|e| panic!("{file}: {e}"));
         sees_the_cart(file, &model.look(&[&grey(0)]).unwrap()[0]);
         assert_eq!(model.work().broken_boxes, 0, "{file}");
     }
@@ -101,7 +115,11 @@ fn a_proposed_card_fits_its_file() {
         let proposal = infer::propose(&described, &path).unwrap_or_else(|| panic!("{file}: {described:?}"));
         let told = card(file);
         assert_eq!(proposal.card.head, told.head, "{file}: {:?}", proposal.also);
-        assert_eq!((proposal.card.extra.len(), proposal.card.layout), (told.extra.len(), told.layout), "{file}");
+        assert_eq!(
+            (proposal.card.extra.len(), proposal.card.layout),
+            (told.extra.len(), told.layout),
+            "{file}"
+        );
         if proposal.count_known {
             assert_eq!(proposal.card.classes.len(), 3, "{file}");
         }
@@ -118,7 +136,11 @@ fn another_heads_file_is_refused_with_what_it_gives() {
     for (head, file, wanted) in [
         (Head::Yolox, "yolov8", "the card says yolox, 84 boxes at 64x64, the file gives 7 (?x7x84)"),
         (Head::Yolov8, "yolox", "the card says 3, the file gives 80 (output ?x84x8, 4 + classes)"),
-        (Head::Detr, "ssd", "the card says detr, with 3 outputs (labels, boxes, scores), the file has 4 outputs"),
+        (
+            Head::Detr,
+            "ssd",
+            "the card says detr, with 3 outputs (labels, boxes, scores), the file has 4 outputs",
+        ),
         (Head::Fastestdet, "classifier", "batch x (5 + classes) x 4 x 4, the file gives ?x3"),
     ] {
         let card = ModelCard { head, output: Output::of(head), ..card(file) };

@@ -7,6 +7,7 @@ mod fetch;
 mod list;
 mod propose;
 mod pull;
+mod rebatch;
 
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,8 @@ enum Command {
     Propose(propose::Args),
     /// Fetch the file of a card from its address, and compare its SHA-256
     Pull(pull::Args),
+    /// Rewrite a model that takes one picture at a time to take any number, and prove that it is still the same
+    Rebatch(rebatch::Args),
     /// Measure a model's COCO AP on labelled pictures
     Accuracy(accuracy::Args),
 }
@@ -46,6 +49,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Command::Check(args) => check::run(&args, library),
         Command::Propose(args) => propose::run(&args, library),
         Command::Pull(args) => pull::run(&args),
+        Command::Rebatch(args) => rebatch::run(&args, library),
         Command::Accuracy(args) => accuracy::run(&args, library),
     }
 }

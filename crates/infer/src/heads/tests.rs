@@ -29,8 +29,12 @@ enum Garbage {
 impl Garbage {
     fn new(part: &Part, len: usize, random: &mut fastrand::Rng) -> Self {
         match (part.numbers, random.u8(..3)) {
-            (Numbers::Floats, _) | (Numbers::Labels, 0) => Self::Floats((0..len).map(|_| number(random)).collect()),
-            (Numbers::Labels, 1) => Self::Longs((0..len).map(|_| random.i64(..) >> random.u8(..64)).collect()),
+            (Numbers::Floats, _) | (Numbers::Labels, 0) => {
+                Self::Floats((0..len).map(|_| number(random)).collect())
+            }
+            (Numbers::Labels, 1) => {
+                Self::Longs((0..len).map(|_| random.i64(..) >> random.u8(..64)).collect())
+            }
             (Numbers::Labels, _) => Self::Ints((0..len).map(|_| random.i32(..) >> random.u8(..32)).collect()),
         }
     }

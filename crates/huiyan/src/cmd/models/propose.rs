@@ -192,3 +192,34 @@ fn classes(proposal: &Proposal, line: &mut impl FnMut(&str)) {
     let names: Vec<_> = names.into_iter().map(quoted).collect();
     line(&format!("classes: [{}]", names.join(", ")));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is proposed for each of the test models is a card that the program takes as it stands.
+    #[test]
+    fn a_proposal_is_a_card() {
+        let heads = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infer/testdata/heads");
+        let runtime = Runtime::load(None).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut proposed = 0;
+        for entry in std::fs::read_dir(heads).unwrap().flatten() {
+            let described = infer::describe(&runtime, &entry.path()).unwrap();
+            let mut proposal = infer::propose(&described, &entry.path()).unwrap();
+            let folder = dir.path().join(proposal.card.id.as_str());
+            std::fs::create_dir(&folder).unwrap();
+            std::fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+            proposal.card.sha256 = super::super::fetch::hash(&entry.path()).unwrap().1;
+            std::fs::write(folder.join("card.yaml"), card_text(&described, &proposal)).unwrap();
+            let card = ModelCard::load(&folder).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+            assert_eq!((card.head, &card.output, &card.extra), {
+                let own = &proposal.card;
+                (own.head, &own.output, &own.extra)
+            });
+            infer::Model::open(&runtime, std::sync::Arc::new(card)).unwrap_or_else(|error| panic!("{error}"));
+            proposed += 1;
+        }
+        assert_eq!(proposed, 15);
+    }
+}
