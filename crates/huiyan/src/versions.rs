@@ -155,3 +155,95 @@ impl Versions {
 fn digest(dir: &std::path::Path) -> Option<[u8; 32]> {
     Some(Sha256::digest(std::fs::read(dir.join("card.yaml")).ok()?).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use infer::{Options, Runtime};
+
+    use super::*;
+
+    /// A fleet with one camera, and its own copy of the demo's model.
+    fn fleet(dir: &Path) -> Arc<Fleet> {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/street-demo");
+        let copy = dir.join("street-demo");
+        std::fs::create_dir(&copy).unwrap();
+        for file in ["card.yaml", "model.onnx"] {
+            std::fs::copy(model.join(file), copy.join(file)).unwrap();
+        }
+        let yaml = "site: test
+models: {street-demo: street-demo}
+situations: {parking: {zh: 停, en: parking, rule: {dwell: {classes: [car]}}}}
+classes: {any: {model: street-demo, situations: [parking]}}
+cameras: [{id: a, class: any, url: rtsp://127.0.0.1/}]
+";
+        Arc::new(Fleet::from_yaml_str(yaml, dir).unwrap())
+    }
+
+    /// Writes another model file and changes the card: its hash, and this text into that one.
+    fn write(dir: &Path, content: &[u8], (from, to): (&str, &str)) {
+        let dir = dir.join("street-demo");
+        let card = std::fs::read_to_string(dir.join("card.yaml")).unwrap();
+        let hash =
+            |bytes: &[u8]| Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let old = hash(&std::fs::read(dir.join("model.onnx")).unwrap());
+        std::fs::write(dir.join("model.onnx"), content).unwrap();
+        assert!(card.contains(from) && card.contains(&old), "{card}");
+        std::fs::write(dir.join("card.yaml"), card.replace(&old, &hash(content)).replacen(from, to, 1))
+            .unwrap();
+    }
+
+    #[test]
+    fn a_new_version_takes_over_and_a_broken_one_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let fleet = fleet(dir.path());
+        let versions = Versions::load(&fleet).unwrap();
+        let first = versions.cards().remove(0);
+        let options = Options { sessions: 1, threads: 1, max_batch: 1, max_delay: Duration::ZERO };
+        let id = first.id.clone();
+        let detector = Detector::new(
+            &Runtime::load(None).unwrap(),
+            versions.cards(),
+            options,
+            move |_| id.clone(),
+            drop,
+        );
+        let detector = Arc::new(detector.unwrap());
+        let (weak, gate) = (Arc::downgrade(&detector), Gate::new(&fleet.cameras));
+        let renew = |asked| versions.renew_one(&first.id, &weak, &gate, asked);
+        assert_eq!(renew(false).unwrap(), None);
+
+        // The same model with a remark (field 6 of ONNX's `ModelProto`) is another file.
+        let mut content = std::fs::read(&first.file).unwrap();
+        content.extend([6 << 3 | 2, 4]);
+        content.extend(b"next");
+        let said = format!("version: {:?}", first.version);
+        write(dir.path(), &content, (&said, "version: \"next\""));
+        let next = renew(false).unwrap().expect("a new version");
+        assert_eq!((next.version.as_str(), next.sha256 != first.sha256), ("next", true));
+        assert_eq!(renew(true).unwrap(), None, "it is in use");
+        // Events of looks that are still on their way are told apart from those of the new version.
+        for card in [&first, &next] {
+            let info = versions.infos.of(&card.id, &card.sha256.as_str().into()).unwrap();
+            assert_eq!((&info.version, &info.sha256), (&card.version, &card.sha256));
+        }
+
+        for (content, change, wanted) in [
+            (&content[..content.len() / 2], ("next", "cut"), "no model that ONNX Runtime can load"),
+            (&content[..], ("car,", "van,"), "has no \"car\", which parking counts at a"),
+            (&content[..], ("van,", ""), "classes"),
+        ] {
+            write(dir.path(), content, change);
+            let error = format!("{:#}", renew(false).unwrap_err());
+            assert!(error.contains(wanted), "{error}");
+            assert_eq!(renew(false).unwrap(), None, "what failed is not tried again before it changes");
+            assert!(renew(true).is_err(), "unless somebody asks");
+            assert_eq!(versions.cards(), std::slice::from_ref(&next), "the old one goes on");
+        }
+        std::fs::remove_dir_all(dir.path().join("street-demo")).unwrap();
+        assert!(renew(false).is_err());
+        drop(detector);
+    }
+}
