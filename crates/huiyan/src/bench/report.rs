@@ -94,6 +94,13 @@ pub fn fit(points: &[(f64, f64)]) -> Option<(f64, f64)> {
     (points.len() > 1 && spread > 0.0).then_some((slope, y - slope * x))
 }
 
+/// The median of the slopes between all pairs of points (Theil and Sen): a few points far off do not tilt it. `None` as
+/// for [`fit`].
+pub fn median_slope(points: &[(f64, f64)]) -> Option<f64> {
+    let pairs = points.iter().enumerate().flat_map(|(n, a)| points[n + 1..].iter().map(move |b| (a, b)));
+    median(pairs.filter(|(a, b)| a.0 != b.0).map(|(a, b)| (b.1 - a.1) / (b.0 - a.0)))
+}
+
 /// A table for people.
 pub fn table(machine: &str, figures: &[Figure]) -> String {
     let width = figures.iter().map(|f| f.name.len()).max().unwrap_or(0).max(6);
@@ -161,6 +168,10 @@ mod tests {
         assert!((slope + 2.0).abs() < 1e-9 && (start - 5.0).abs() < 1e-9);
         assert_eq!(fit(&points[..1]), None);
         assert_eq!(fit(&[(1.0, 1.0), (1.0, 2.0)]), None);
+        let mut spike = points;
+        spike[2].1 = 1_000.0;
+        assert!((median_slope(&spike).unwrap() + 2.0).abs() < 1e-9);
+        assert_eq!(median_slope(&spike[..1]), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use ingest::{Ingest, Policy};
 use tokio_util::sync::CancellationToken;
 
 use super::cameras::{Cameras, Material, Wanted};
-use super::report::{Figure, fit};
+use super::report::{Figure, fit, median_slope};
 use super::{cpu, step};
 use crate::cmd::runtime;
 use crate::health::{Board, Known};
@@ -161,6 +161,8 @@ fn figures(soaked: &Soaked, threads_before: usize) -> Vec<Figure> {
     let warm = soaked.wall.as_secs_f64() * WARM_UP;
     let settled: Vec<_> = soaked.memory.iter().copied().filter(|(at, _)| *at >= warm).collect();
     let slope = fit(&settled).map_or(f64::NAN, |(slope, _)| slope * 3_600.0);
+    let median_slope = median_slope(&settled).map_or(f64::NAN, |slope| slope * 3_600.0);
+    let peak = soaked.memory.iter().map(|(_, kib)| *kib).fold(0.0, f64::max);
     let memory = settled.last().map_or(f64::NAN, |(_, kib)| *kib);
     let mut all = Minutes::default();
     let mut off = Duration::ZERO;
@@ -172,7 +174,9 @@ fn figures(soaked: &Soaked, threads_before: usize) -> Vec<Figure> {
     let percent = |part: Duration| part.as_secs_f64() * 100.0 / all.total().as_secs_f64().max(1e-9);
     let mut figures = vec![
         Figure::plain("soak.rss_kib_per_hour", slope, "KiB / hour"),
+        Figure::plain("soak.rss_kib_per_hour_median", median_slope, "KiB / hour"),
         Figure::plain("soak.rss_kib", memory, "KiB"),
+        Figure::plain("soak.rss_peak_kib", peak, "KiB"),
         Figure::plain("soak.descriptors_leaked", soaked.left_open as f64, "descriptors"),
         Figure::plain("soak.descriptors_peak", soaked.most_open as f64, "descriptors"),
         Figure::plain("soak.threads", soaked.threads.saturating_sub(threads_before) as f64, "threads"),
