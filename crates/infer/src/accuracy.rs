@@ -313,7 +313,7 @@ mod tests {
         let wrong = found(0.95, [500.0, 0.0, 50.0, 50.0]);
         let picture =
             Picture { things: vec![thing(A), thing(B)], found: vec![found(0.9, A), wrong, found(0.8, B)] };
-        let result = accuracy(&[picture.clone()], 1);
+        let result = accuracy(std::slice::from_ref(&picture), 1);
         assert!((result.ap50.unwrap() - 2.0 / 3.0).abs() < 1e-9, "{result:?}");
         // Half is found: 51 of the 101 recalls, precision 1/2.
         let picture = Picture { found: picture.found[..2].to_vec(), ..picture };
@@ -339,7 +339,7 @@ mod tests {
         let boxes = [found(0.99, [10.0, 10.0, 30.0, 30.0]), found(0.98, [60.0, 60.0, 30.0, 30.0])];
         let mut picture = Picture { things: vec![crowd, thing(B)], found: boxes.to_vec() };
         picture.found.push(found(0.5, B));
-        assert!((accuracy(&[picture.clone()], 1).ap.unwrap() - 1.0).abs() < 1e-9);
+        assert!((accuracy(std::slice::from_ref(&picture), 1).ap.unwrap() - 1.0).abs() < 1e-9);
         // Nothing but a crowd: nothing to find.
         picture.things.truncate(1);
         assert_eq!(accuracy(&[picture], 1).ap, None);

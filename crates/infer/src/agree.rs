@@ -276,7 +276,7 @@ mod tests {
         ];
         let agreed = agree(&card, &[size.clone(), image.clone()], &outputs).unwrap();
         assert_eq!((agreed.picture, &*agreed.extra), (Picture { index: 1, bytes: true }, &[(0, true)][..]));
-        let list = differences(&card, &[image.clone()], &outputs);
+        let list = differences(&card, std::slice::from_ref(&image), &outputs);
         assert_eq!(list[0].to_string(), "input.extra: the card says orig_target_sizes, the file has images");
         card.range.deviation = [255.0; 3];
         let list = differences(&card, &[size.clone(), image.clone()], &outputs);
@@ -305,7 +305,7 @@ mod tests {
         let input = tensor("f32", &[-1, 3, 416, 416]);
         let outputs = [named("features", "f32", &[-1, 52, 52]), named("boxes", "f32", &[-1, 3549, 85])];
         card.output.names = vec!["boxes".into()];
-        assert_eq!(agree(&card, &[input.clone()], &outputs).unwrap().reader.outputs(), [1]);
+        assert_eq!(agree(&card, std::slice::from_ref(&input), &outputs).unwrap().reader.outputs(), [1]);
         card.output.names = vec!["bboxes".into()];
         let list = differences(&card, &[input], &outputs);
         assert_eq!(list[0].to_string(), "output.names: the card says bboxes, the file has features, boxes");

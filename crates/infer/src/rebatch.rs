@@ -244,9 +244,12 @@ fn rewrite_graph(graph: &[u8]) -> Result<Vec<u8>, RebatchError> {
     Ok(out)
 }
 
+/// Makes another message of one.
+type Change<'c> = &'c dyn Fn(&[u8]) -> Result<Vec<u8>, RebatchError>;
+
 /// A value whose first dimension is 1, with one that is open.
 fn free_batch(value: &[u8]) -> Result<Vec<u8>, RebatchError> {
-    let within = |message: &[u8], number: u64, change: &dyn Fn(&[u8]) -> Result<Vec<u8>, RebatchError>| {
+    let within = |message: &[u8], number: u64, change: Change<'_>| {
         changed(message, |field| match field.inside {
             Some(inside) if field.number == number => change(inside).map(Some),
             _ => Ok(None),

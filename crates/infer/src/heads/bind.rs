@@ -5,13 +5,16 @@ use fleet::ModelCard;
 use super::{Head, MAX_PARTS, Numbers, Part, Tensor};
 use crate::agree::{Disagreement, differ};
 
+/// A form, and for each of its parts the index of its tensor among the file's outputs.
+type Chosen = (Box<dyn Head>, Vec<usize>);
+
 /// The first form whose tensors the file has, with the index of each. Otherwise what the file and the form that is
 /// closest to it disagree in.
 pub(super) fn choose(
     card: &ModelCard,
     forms: Vec<Box<dyn Head>>,
     outputs: &[Tensor],
-) -> Result<(Box<dyn Head>, Vec<usize>), Vec<Disagreement>> {
+) -> Result<Chosen, Vec<Disagreement>> {
     let named = named(card, outputs)?;
     let offered = named.as_deref().map_or(outputs.len(), <[usize]>::len);
     let mut best: Option<(usize, Vec<Disagreement>)> = None;

@@ -186,7 +186,7 @@ impl Head for Decoded {
         for (cell, at) in parts[0].values.floats().chunks_exact(4).enumerate().take(cells) {
             for (class, &score) in scores[cell..].iter().step_by(cells).enumerate() {
                 // NaN goes on, to be counted.
-                if !(score < found.threshold) {
+                if score >= found.threshold || score.is_nan() {
                     found.push(class, score, [at[0], at[1], at[2], at[3]]);
                 }
             }
