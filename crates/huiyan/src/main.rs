@@ -77,7 +77,7 @@ fn main() -> ExitCode {
         "info"
     };
     // What these libraries report, the stages report better: with the camera's or the model's name.
-    let others = "rumqttd=off,rumqttc=error,ort=warn,retina=error,tiny_skia=error";
+    let others = "rumqttd=off,rumqttc=error,ort=error,retina=error,tiny_skia=error";
     let filter = tracing_subscriber::EnvFilter::try_from_env("HUIYAN_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{own},{others}")));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
