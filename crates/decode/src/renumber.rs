@@ -77,7 +77,9 @@ impl Renumber {
             if matches!(profile, 100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135) {
                 let chroma = bits.ue()?;
                 separate_planes = chroma == 3 && bits.read(1)? == 1;
-                (bits.ue()?, bits.ue()?, bits.read(1)?);
+                bits.ue()?; // bit depths
+                bits.ue()?;
+                bits.read(1)?; // qpprime_y_zero_transform_bypass_flag
                 if bits.read(1)? == 1 {
                     skip_scaling_lists(&mut bits, if chroma == 3 { 12 } else { 8 })?;
                 }
@@ -96,7 +98,8 @@ impl Renumber {
     fn slice(&mut self, unit: &[u8]) -> Option<Vec<u8>> {
         let (start, rest) = plain(unit);
         let mut bits = Bits::plain(&start[1..]);
-        (bits.ue()?, bits.ue()?); // first_mb_in_slice, slice_type
+        bits.ue()?; // first_mb_in_slice
+        bits.ue()?; // slice_type
         let layout = *self.layouts.get(self.named.get(&bits.ue()?)?)?;
         if layout.separate_planes {
             bits.skip(2);

@@ -72,7 +72,8 @@ impl ParameterSets {
         // Three numbers of 35 bits at most, and 16 + 2 + 2 bits.
         let rbsp = rbsp_start(slice.get(1..)?, 24);
         let mut bits = Bits::new(&rbsp);
-        (bits.ue()?, bits.ue()?); // first_mb_in_slice, slice_type
+        bits.ue()?; // first_mb_in_slice
+        bits.ue()?; // slice_type
         let pps = find(SetKind::Picture, bits.ue()?)?;
         let layout = find(SetKind::Sequence, pps.names?)?.layout.filter(|layout| !layout.frames_only)?;
         if layout.separate_planes {

@@ -348,5 +348,6 @@ fn without_start_code(payload: &[u8]) -> &[u8] {
 mod tests;
 
 #[cfg(test)]
+#[allow(clippy::disallowed_macros, reason = "a test that is skipped says so")]
 #[path = "bitstream_tests.rs"]
 mod bitstreams;
