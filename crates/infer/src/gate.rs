@@ -152,7 +152,7 @@ impl Gate {
         Self { cameras: cameras.into_iter().filter_map(watch).collect(), ..Self::default() }
     }
 
-    /// Decides about a frame. Takes about 0.1 ms; never waits for inference.
+    /// Decides about a frame. Takes some tenths of a millisecond; never waits for inference.
     pub fn judge(&self, frame: Frame) -> Passage {
         thread_local! {
             static SCRATCH: RefCell<Scratches> = RefCell::default();

@@ -76,7 +76,11 @@ impl Grid {
 /// Buffers, used again and again.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    row: Vec<f32>,
+    /// Cells of both pictures, side by side.
+    pairs: Vec<(f32, f32)>,
+    /// Of a row: what is left, and its squares in units of the noise.
+    left: Vec<f32>,
+    squares: Vec<f32>,
     halves: Vec<f32>,
 }
 
@@ -98,7 +102,9 @@ pub(crate) fn compare(
     scratch: &mut Scratch,
     changed: &mut Vec<bool>,
 ) -> Compared {
-    let Some((gain, offset, noise)) = fit(reference, now) else { return Compared::Another };
+    let Some((gain, offset, noise)) = fit(reference, now, &mut scratch.pairs) else {
+        return Compared::Another;
+    };
     if !GAINS.contains(&gain) || noise > MOST_NOISE {
         return Compared::Another;
     }
@@ -117,28 +123,30 @@ pub(crate) fn compare(
 }
 
 /// Gain and offset that make `reference` into `now`, and the noise that is left. `None`: they do not belong together.
-fn fit(reference: &Luma, now: &Luma) -> Option<(f32, f32, f32)> {
+fn fit(reference: &Luma, now: &Luma, pairs: &mut Vec<(f32, f32)>) -> Option<(f32, f32, f32)> {
     let columns = reference.columns();
-    // Every second cell of every second row is plenty.
-    let pairs = || {
-        let rows = reference.cells().chunks_exact(columns).zip(now.cells().chunks_exact(columns)).step_by(2);
-        rows.flat_map(|(r, n)| r.iter().zip(n).step_by(2)).map(|(r, n)| (f32::from(*r), f32::from(*n)))
-    };
+    // Every fourth cell of every second row is plenty.
+    let rows = reference.cells().chunks_exact(columns).zip(now.cells().chunks_exact(columns)).step_by(2);
+    pairs.clear();
+    for (r, n) in rows {
+        let some = r.iter().zip(n).step_by(4);
+        pairs.extend(some.map(|(r, n)| (f32::from(*r), f32::from(*n))));
+    }
     // First what the quartiles say: they stand what least squares does not.
     let mut line = quartiles(reference, now);
     let mut noise = 0.0;
     for _ in 0..3 {
-        noise = spread(pairs().map(|(r, n)| n - line.0 * r - line.1));
-        let (near, all) = (3.0 * noise.max(LEAST_NOISE), pairs().count() as f32);
+        noise = spread(pairs.iter().map(|(r, n)| n - line.0 * r - line.1));
+        let near = 3.0 * f32::max(noise, LEAST_NOISE);
         let mut sums = [0.0_f64; 5];
-        for (r, n) in pairs().filter(|(r, n)| (n - line.0 * r - line.1).abs() <= near) {
+        for &(r, n) in pairs.iter().filter(|(r, n)| (n - line.0 * r - line.1).abs() <= near) {
             let (r, n) = (f64::from(r), f64::from(n));
             for (sum, value) in sums.iter_mut().zip([1.0, r, n, r * r, r * n]) {
                 *sum += value;
             }
         }
         let [count, r, n, rr, rn] = sums;
-        if (count as f32) < LEAST_FITTING * all {
+        if (count as f32) < LEAST_FITTING * pairs.len() as f32 {
             return None;
         }
         let variance = rr - r * r / count;
@@ -196,25 +204,29 @@ fn halves(
 ) {
     let (columns, rows) = (reference.columns(), reference.rows());
     let per_row = grid.columns + 1;
-    let Scratch { row: left, halves } = scratch;
+    let Scratch { left, squares, halves, .. } = scratch;
     halves.clear();
     halves.resize(per_row * (grid.rows + 1), 0.0);
+    squares.clear();
+    // The first and the last column have no neighbour and count as unchanged.
+    squares.resize(columns, 0.0);
     let line = |y: usize| &reference.cells()[y * columns..][..columns];
+    let (least, shift) = (noise * noise, SHIFT * SHIFT);
     for y in 0..(grid.rows + 1) * HALF {
         let (here, above, below) = (line(y), line(y.saturating_sub(1)), line((y + 1).min(rows - 1)));
         let current = &now.cells()[y * columns..][..columns];
         left.clear();
         left.extend(here.iter().zip(current).map(|(r, n)| f32::from(*n) - gain * f32::from(*r) - offset));
+        let inner = left.windows(3).zip(here.windows(3)).zip(above[1..].iter().zip(&below[1..]));
+        for (square, ((left, here), (above, below))) in squares[1..].iter_mut().zip(inner) {
+            let rest = median3(left[0], left[1], left[2]);
+            let across = f32::from(here[2]) - f32::from(here[0]);
+            let down = f32::from(*below) - f32::from(*above);
+            *square = rest * rest / (least + shift * (across * across + down * down));
+        }
         let out = &mut halves[y / HALF * per_row..][..per_row];
-        for (half, out) in out.iter_mut().enumerate() {
-            for x in half * HALF..(half + 1) * HALF {
-                let (before, after) = (x.saturating_sub(1), (x + 1).min(columns - 1));
-                let rest = median3(left[before], left[x], left[after]);
-                let across = f32::from(here[after]) - f32::from(here[before]);
-                let down = f32::from(below[x]) - f32::from(above[x]);
-                let steep = SHIFT * SHIFT * (across * across + down * down);
-                *out += rest * rest / (noise * noise + steep);
-            }
+        for (half, squares) in out.iter_mut().zip(squares.chunks_exact(HALF)) {
+            *half += squares.iter().sum::<f32>();
         }
     }
 }
