@@ -49,7 +49,7 @@ pub struct Trial {
     pub threads: usize,
     /// Pictures per run.
     pub run: usize,
-    /// Pictures per second, by the clock, of all sessions together.
+    /// Pictures per second by the clock: of all sessions together, or in the shortest run of a single one.
     pub rate: f64,
 }
 
@@ -137,12 +137,15 @@ fn pictures_per_run(
         // The first run of a new size allocates.
         ran(model, run)?;
         let start = Instant::now();
-        let mut pictures = 0;
-        while pictures < 2 * run || start.elapsed() < TRIAL / 2 {
+        // The shortest run is the one that other work on the machine disturbed least.
+        let mut shortest = Duration::MAX;
+        let mut runs = 0;
+        while runs < 2 || start.elapsed() < TRIAL / 2 {
+            let begun = Instant::now();
             ran(model, run)?;
-            pictures += run;
+            (shortest, runs) = (shortest.min(begun.elapsed()), runs + 1);
         }
-        let rate = pictures as f64 / start.elapsed().as_secs_f64();
+        let rate = run as f64 / shortest.as_secs_f64().max(1e-9);
         trials.push(Trial { model: model.card().id.clone(), sessions: 1, threads: 1, run, rate });
         if best.is_none_or(|(_, known)| rate > known * WORTH) {
             best = Some((run, rate));

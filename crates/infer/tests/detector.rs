@@ -214,3 +214,21 @@ fn a_lying_card_stops_the_start() {
     );
     assert!(made.unwrap_err().to_string().contains("classes: the card says 0, the file gives 2"));
 }
+
+#[test]
+fn what_is_left_open_is_measured_and_said() {
+    let gate = Arc::new(Gate::default());
+    let detector = detector(&gate, vec![bright(), moody()], Options { threads: 0, ..options(0, 4, 0) });
+    let sizing = detector.sizing().unwrap().clone();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert!((1..=cores).contains(&(sizing.sessions * sizing.threads)), "{sizing}");
+    // Only one of them takes any number of pictures.
+    let per_run = sizing.run.iter().map(|(model, _)| model.as_str()).collect::<Vec<_>>();
+    assert_eq!(per_run, ["bright"]);
+    assert!(sizing.trials.iter().any(|trial| trial.run == 1 && trial.rate > 0.0));
+    // And it works, also with batches that are larger than a run.
+    for i in 0..9 {
+        detector.offer(frame(&format!("bright-{i}"), 0, square([255, 0, 0], 0, 0)));
+    }
+    assert_eq!(gate.wait_for(9).len(), 9);
+}

@@ -100,7 +100,10 @@ pub fn run(args: &Args) -> anyhow::Result<Vec<Figure>> {
     let all = bench.cameras.count();
     let (few, many) = (bench.tally(FEW.min(all), &mut floors)?, bench.tally(all, &mut floors)?);
     let mut figures = many.figures();
-    figures.push(few.total.figure(format!("node.cpu_ms_per_look.of_{}", FEW.min(all)), MS, Kind::Cost));
+    let of_few = |part: &str| format!("node.cpu_ms_per_look.of_{}{part}", FEW.min(all));
+    figures.push(few.total.figure(of_few(""), MS, Kind::Cost));
+    figures.push(few.decode.figure(of_few(".decode"), MS, Kind::Cost));
+    figures.push(few.infer.figure(of_few(".infer"), MS, Kind::Cost));
     figures.extend(bench.with_events(&few)?);
     figures.extend(bench.beside(&few)?);
     Ok(figures)
