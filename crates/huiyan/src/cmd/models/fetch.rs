@@ -88,11 +88,15 @@ pub fn fetch(
         let before = download.have;
         match download.attempt(&mut progress) {
             Ok(()) => break,
-            Err(Stop::Final(error)) => return Err(error),
+            Err(Stop::Final(error)) => {
+                remove_empty(&part, download.have);
+                return Err(error);
+            }
             Err(Stop::File(source)) => return Err(failed(source)),
             Err(Stop::Again(reason)) => {
                 fruitless = if download.have > before { 0 } else { fruitless + 1 };
                 if fruitless >= FRUITLESS {
+                    remove_empty(&part, download.have);
                     return Err(FetchError::Broken { url: url.into(), bytes: download.have, reason });
                 }
                 tracing::info!(url, have = download.have, reason, "the connection broke off; going on");
@@ -109,6 +113,14 @@ pub fn fetch(
     // Whoever opens the file sees all of it or none.
     std::fs::rename(&part, path).map_err(failed)?;
     Ok((bytes, has))
+}
+
+/// Leaves nothing of an attempt that brought nothing.
+fn remove_empty(part: &Path, bytes: u64) {
+    if bytes == 0 {
+        // It is not in the way; that it cannot be removed is not what the user wants to hear now.
+        drop(std::fs::remove_file(part));
+    }
 }
 
 fn agent() -> Agent {
@@ -329,6 +341,7 @@ mod tests {
         let url = server.url().replace("model", "nothing");
         let error = fetch(&url, &dir.path().join("m"), None, |_, _| ()).unwrap_err();
         assert!(error.to_string().contains("404"), "{error}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         let url = server.url();
         drop(server);
         let error = fetch(&url, &dir.path().join("m"), None, |_, _| ()).unwrap_err();
