@@ -41,9 +41,45 @@ fn a_bench_prints_one_list_of_figures_with_their_floors() {
 }
 
 #[test]
+fn bench_ingest_measures_each_number_of_sessions_beside_its_floors_and_draws_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let plot = dir.path().join("ingest.svg");
+    let output = huiyan(&["bench", "ingest", "--sessions", "4,20", "--seconds", "0.3", "--rounds", "1"])
+        .args(["--mbit", "0.3", "--peers", "0", "--json", "--plot"])
+        .arg(&plot)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("ingest: 20 sessions, round 1 of 1"), "{said}");
+    let figures: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let figure = |name: &str| {
+        let found = figures.iter().find(|figure| figure["name"] == name);
+        found.unwrap_or_else(|| panic!("no {name} in {figures:?}"))["value"].as_f64().unwrap()
+    };
+    for sessions in [4, 20] {
+        let value = |name: &str| figure(&format!("ingest.{name}.s{sessions}"));
+        // The window is short, and a key picture is much of a second's bits.
+        assert!((0.05..1.5).contains(&value("mbit_per_session")), "{}", value("mbit_per_session"));
+        // Between a tenth of a second and a microsecond of a core for a second of a session, whatever the machine.
+        assert!((10.0..1e6).contains(&value("sessions_per_core")), "{}", value("sessions_per_core"));
+        for drain in ["drain", "drain_16k", "drain_64k"] {
+            assert!((0.001..1e4).contains(&value(&format!("{drain}.gbit_per_core"))), "{drain}");
+        }
+        assert!(value("wakeups_per_second") > 0.0);
+    }
+    // Sessions have no threads of their own.
+    assert_eq!(figure("ingest.threads.s4"), figure("ingest.threads.s20"));
+    assert_eq!(figure("ingest.gbit_per_core"), figure("ingest.gbit_per_core.s20"));
+    let svg = std::fs::read_to_string(plot).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("tokio drain") && !svg.contains("rtspsrc"), "{svg}");
+}
+
+#[test]
 fn a_bench_that_makes_no_sense_is_the_users_mistake() {
     for (args, named) in [
         (["bench", "decode", "--size", "640"], "640x360"),
+        (["bench", "ingest", "--sessions", "100,0"], "--sessions 0: expected 1 to 20000"),
         (["bench", "decode", "--seconds", "0"], "expected 0.05 to 600 seconds"),
         (["bench", "infer", "--model", "no-such-folder"], "no-such-folder"),
     ] {

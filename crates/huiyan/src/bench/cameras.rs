@@ -211,6 +211,9 @@ fn command(wanted: &Wanted<'_>) -> anyhow::Result<Command> {
         bail!("no cameras are wanted");
     }
     let mut command = Command::new(std::env::current_exe()?);
+    if std::env::var_os("HUIYAN_LOG").is_none() {
+        command.env("HUIYAN_LOG", "warn");
+    }
     let listen = if wanted.hosts > 1 { "0.0.0.0:0" } else { "127.0.0.1:0" };
     command.args(["sim", "serve", "--control", "--listen", listen]);
     command.args(["--hosts", &wanted.hosts.to_string(), "--cameras", &wanted.cameras.to_string()]);

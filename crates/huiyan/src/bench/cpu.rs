@@ -8,6 +8,9 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
 
+/// Of the machines that this runs on.
+const PAGE_KIB: f64 = 4.0;
+
 /// User and system time of this process so far, all threads.
 pub fn own() -> anyhow::Result<Duration> {
     spent(UsageWho::RUSAGE_SELF)
@@ -76,6 +79,14 @@ pub fn resident_kib() -> anyhow::Result<f64> {
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
+/// What TCP's socket buffers hold, of all processes, in KiB (proc(5): `/proc/net/sockstat`).
+pub fn socket_buffers_kib() -> anyhow::Result<f64> {
+    let text = std::fs::read_to_string("/proc/net/sockstat")?;
+    let line = text.lines().find(|line| line.starts_with("TCP:")).context("no TCP in /proc/net/sockstat")?;
+    let pages = line.split_once(" mem ").and_then(|(_, pages)| pages.trim().parse::<f64>().ok());
+    Ok(pages.context("no mem in /proc/net/sockstat")? * PAGE_KIB)
+}
+
 /// The processor, its cores that this process may use, the load before the measurement and the kind of build, in
 /// one line for people.
 pub fn machine() -> String {
@@ -116,6 +127,7 @@ mod tests {
             "the other thread's work counted here"
         );
         assert!(resident_kib().unwrap() > 1000.0);
+        assert!(socket_buffers_kib().unwrap() >= 0.0);
         let (by_clock, by_usage) = (of_process(std::process::id()).unwrap(), own().unwrap());
         assert!(by_usage.abs_diff(by_clock) < Duration::from_millis(50), "{by_clock:?} {by_usage:?}");
         let before = wake_ups().unwrap();

@@ -43,8 +43,9 @@ impl Peer {
             Self::Rtspsrc => {
                 let mut command = Command::new(self.program());
                 command.arg("-q");
+                // With the latency that it has by itself: without any, its jitter buffer spins.
                 for url in urls {
-                    command.args(["rtspsrc", &format!("location={url}"), "protocols=tcp", "latency=0"]);
+                    command.args(["rtspsrc", &format!("location={url}"), "protocols=tcp"]);
                     command.args(["!", "fakesink", "sync=false", "async=false"]);
                 }
                 vec![command]
