@@ -44,10 +44,10 @@ struct Stage {
 
 impl Stage {
     fn start() -> Self {
-        let (send, looks) = mpsc::channel();
+        // Each camera has one look on its way at most.
+        let (send, looks) = mpsc::sync_channel(64);
         let options = Options { sessions: 2, threads: 1, max_batch: 4, max_delay: Duration::from_millis(1) };
-        let send = std::sync::Mutex::new(send);
-        let output = move |look| send.lock().unwrap().send(look).unwrap();
+        let output = move |look| send.send(look).unwrap();
         let detector = Detector::new(&runtime(), vec![bright()], options, |_| bright().id, output).unwrap();
         let mut stage = Self { detector, looks, offered: 0 };
         (0..CAMERAS).for_each(|camera| stage.offer(&format!("camera-{camera}"), 0));
@@ -83,7 +83,7 @@ fn a_new_version_takes_over_under_load_without_a_lost_look() {
     // The swap goes on in one thread while looks come and go in the others.
     let mut during = Vec::new();
     std::thread::scope(|scope| {
-        let (done, finished) = mpsc::channel();
+        let (done, finished) = mpsc::sync_channel(1);
         let swapping = &stage.detector;
         scope.spawn(move || done.send(swapping.swap(next.clone()).map_err(|e| e.to_string())).unwrap());
         let looks = &stage.looks;
