@@ -1,5 +1,6 @@
 //! One camera: its tracker, its rules, its open situations.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -100,14 +101,14 @@ impl Scene {
         let covered = self.covered(luma, &detections, look.captured);
         if look.basis == Basis::Inferred {
             self.wants_look = false;
-            return self.mind.take(look, &detections, &covered);
+            return self.mind.take(look, &detections, &covered).0;
         }
         let mut after = self.mind.clone();
-        if after.take(look, &detections, &covered).is_empty() {
+        let (events, wants_look) = after.take(look, &detections, &covered);
+        if events.is_empty() {
             self.mind = after;
-        } else {
-            self.wants_look = true;
         }
+        self.wants_look |= wants_look || !events.is_empty();
         Vec::new()
     }
 
@@ -197,18 +198,19 @@ impl Scene {
 }
 
 impl Mind {
+    /// The events, and whether a rule would have to know what the model sees now.
     fn take(
         &mut self,
         look: &Detections,
         detections: &[Detection],
         covered: &[Option<Covered>],
-    ) -> Vec<Event> {
+    ) -> (Vec<Event>, bool) {
         let taken = match look.basis {
             Basis::Inferred => self.tracker.look(detections, look.captured),
             Basis::Unchanged => self.tracker.carry(detections, look.captured),
         };
         if !taken {
-            return Vec::new();
+            return (Vec::new(), false);
         }
         let view = View {
             look,
@@ -216,12 +218,14 @@ impl Mind {
             tracks: self.tracker.tracks(),
             covered,
             unwatched: self.tracker.unwatched(),
+            wants_look: Cell::new(false),
         };
         let mut events = Vec::new();
         let mut over = Vec::new();
         for watch in &mut self.watches {
             watch.look(&view, &mut events, &mut over);
         }
+        let wants_look = view.wants_look.get();
         let watches = &self.watches;
         self.tracker.forget(|track| {
             if watches.iter().any(|watch| watch.awaits(track.id)) {
@@ -232,7 +236,7 @@ impl Mind {
                 Need::Unknown
             }
         });
-        events
+        (events, wants_look)
     }
 }
 
@@ -488,6 +492,23 @@ mod tests {
                 (56, Phase::Ended { at: at(50) }, at(6), at(48)),
             ]
         );
+    }
+
+    #[test]
+    fn what_was_seen_once_and_stands_is_looked_at_again() {
+        let (mut scene, session) = (Scene::new(&camera()), SessionId::next());
+        let parked = || vec![thing("car", 0.6)];
+        let mut story = scene.look(&look(0, session, parked()), None);
+        for second in (2..40).step_by(2) {
+            let now = if scene.wants_look() {
+                look(second, session, parked())
+            } else {
+                unchanged(second, session, parked())
+            };
+            story.extend(scene.look(&now, None));
+        }
+        assert_eq!(story.len(), 2, "{story:?}");
+        assert_eq!((story[0].phase, story[0].captured), (Phase::Began, at(12)));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod situation;
 mod things;
 mod zone;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub(crate) struct View<'a> {
     pub covered: &'a [Option<Covered>],
     /// Of the time since the look before, how much nobody looked.
     pub unwatched: Duration,
+    /// Set where a rule would have to know what the model sees now.
+    pub wants_look: Cell<bool>,
 }
 
 impl View<'_> {

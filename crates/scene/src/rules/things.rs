@@ -1,7 +1,7 @@
 //! `dwell` and `together`: things that stand still in a zone, alone or with others beside them.
 
 use fleet::{Dwell, Per, Rule, RuleKind, Together};
-use flow::{Detections, Event, EventId, NormBox, Phase};
+use flow::{Detections, Event, EventId, NormBox, Phase, Timestamp};
 
 use super::situation::Situation;
 use super::{Place, View, foot, side_by_side};
@@ -84,7 +84,13 @@ impl Things {
         let rule = place.rule;
         let Some(dwell) = rule.kind.things() else { return };
         for track in view.tracks {
-            if !holds(place, dwell, track, view) || self.known(track, view.tracks) {
+            let stands = stands(place, dwell, track, view.now());
+            if !stands || self.known(track, view.tracks) {
+                continue;
+            }
+            if !is_sure(track) {
+                // Repeated looks teach nothing: without another one it would never be sure.
+                view.wants_look.set(true);
                 continue;
             }
             if dwell.per == Per::Group && self.join(track, view.tracks) {
@@ -158,15 +164,17 @@ impl Things {
     }
 }
 
-fn holds(place: &Place<'_>, condition: &Dwell, track: &Track, view: &View<'_>) -> bool {
-    let now = view.now();
+/// Whether a thing has been standing in the zone for long enough, as far as is known.
+fn stands(place: &Place<'_>, condition: &Dwell, track: &Track, now: Timestamp) -> bool {
     condition.classes.contains(&track.class)
         && track.presence == Presence::Seen
-        && !track.in_doubt()
         && place.counted(track.stood_for(now), now) >= condition.at_least
-        && track.hits() >= MIN_HITS
-        && track.seen_share() >= MIN_SEEN_SHARE
         && track.mean_score() >= place.rule.min_score_of(&track.class)
         && place.large_enough(&track.place())
         && place.zone.polygon.contains(foot(&track.place()))
+}
+
+/// Whether it was seen there often enough.
+fn is_sure(track: &Track) -> bool {
+    !track.in_doubt() && track.hits() >= MIN_HITS && track.seen_share() >= MIN_SEEN_SHARE
 }
