@@ -270,7 +270,7 @@ mod tests {
         assert!(said[30..60].iter().all(|said| *said == Some(DARK)));
         assert_eq!(said[60], None);
         // Black but for some lamps, and their light on the ground: two in a hundred cells.
-        let lamps = |cell: usize| if cell % 50 == 0 { 90 } else { 18 };
+        let lamps = |cell: usize| if cell.is_multiple_of(50) { 90 } else { 18 };
         assert!(judged((0..60).map(|n| luma(|cell| lamps(cell + n)))).iter().all(Option::is_none));
     }
 

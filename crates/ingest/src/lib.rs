@@ -1,6 +1,8 @@
 //! Keeps one RTSP session per camera alive.
 //!
 //! ```text
+//!                   Turnstile (whose turn it is, by network, host and log-in)
+//!                      |
 //! fleet::Camera --> Streamer::run (retries) --> run_once: DESCRIBE SETUP PLAY
 //!                                                  |  Source (lean, or retina, or rtspsrc): RTSP, RTP, keep-alive, log-in
 //!                                                  v
