@@ -309,7 +309,7 @@ mod tests {
                 (0..40).map(|_| (random.f32() * 80.0, random.f32() * 60.0)).collect();
             picture(0.8, seed, move |x, y| {
                 let hit = |(sx, sy): &(f32, f32)| *sx >= x && *sx < x + 1.0 && y >= *sy && y < *sy + 4.0;
-                street(x, y) + if streaks.iter().any(|s| hit(s)) { 8.0 } else { 0.0 }
+                street(x, y) + if streaks.iter().any(hit) { 8.0 } else { 0.0 }
             })
         };
         let reference = rain(1);
