@@ -115,7 +115,8 @@ impl Detector {
         let Options { sessions, threads, max_batch, max_delay } = options;
         let sizing = calibrate::size(runtime, &cards, Wish { sessions, threads, max_batch })?;
         tracing::info!("inference: {sizing}");
-        let route: Arc<dyn Fn(&CameraId) -> Route + Send + Sync> = Arc::new(move |camera| route(camera).into());
+        let route: Arc<dyn Fn(&CameraId) -> Route + Send + Sync> =
+            Arc::new(move |camera| route(camera).into());
         let tiles: TilesOf = {
             let route = route.clone();
             Arc::new(move |camera| route(camera).tiles)
@@ -124,8 +125,7 @@ impl Detector {
         let crews = versions.crews(&cards)?;
         let full = |card: &Arc<ModelCard>| (card.id.clone(), card.batch.unwrap_or(max_batch));
         let models = cards.iter().map(full).collect();
-        let mut detector =
-            Self::with_runners(models, crews, max_delay, move |camera| route(camera), output)?;
+        let mut detector = Self::with_runners(models, crews, max_delay, move |camera| route(camera), output)?;
         detector.versions = Some(versions);
         Ok(detector)
     }

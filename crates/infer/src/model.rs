@@ -302,12 +302,7 @@ fn read(card: &ModelCard) -> Result<Vec<u8>, ModelError> {
 
 /// A session whose part on the processor has so many threads, the caller's among them. A provider that was asked for and does not work is
 /// an error.
-fn start(
-    runtime: &Runtime,
-    content: &[u8],
-    card: &ModelCard,
-    threads: usize,
-) -> ort::Result<Session> {
+fn start(runtime: &Runtime, content: &[u8], card: &ModelCard, threads: usize) -> ort::Result<Session> {
     Session::builder(runtime.environment())?
         .with_execution_providers(runtime.providers().of(card))?
         .with_optimization_level(GraphOptimizationLevel::All)?

@@ -85,7 +85,6 @@ impl Providers {
         }
         tensor_rt
     }
-
 }
 
 #[cfg(test)]

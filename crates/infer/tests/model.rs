@@ -189,16 +189,21 @@ fn detectors_see_what_their_authors_see() {
     // FastestDet's file says 0.6, but its boxes are those of its authors' 0.45.
     // It has one box per 16 x 16 pixels: which of two neighbours is the better one changes with a hair, and boxes of
     // small things move most.
-    let names =
-        [("yolox_nano_416", 0.65, 0.9, 0.45), ("picodet_s_416_coco", 0.6, 0.9, 0.45), ("FastestDet", 0.45, 0.8, 0.55)];
+    let names = [
+        ("yolox_nano_416", 0.65, 0.9, 0.45),
+        ("picodet_s_416_coco", 0.6, 0.9, 0.45),
+        ("FastestDet", 0.45, 0.8, 0.55),
+    ];
     for (card, (name, nms_iou, least_iou, sure)) in cards.into_iter().zip(names) {
         // They were made with PIL's filter.
-        let card = ModelCard { filter: Filter::Smooth, thresholds: Thresholds { score: 0.3, nms_iou }, ..card };
+        let card =
+            ModelCard { filter: Filter::Smooth, thresholds: Thresholds { score: 0.3, nms_iou }, ..card };
         let mut model = Model::open(&runtime(), Arc::new(card)).unwrap();
         for id in ["000000183709", "000000184324", "000000568290"] {
             let golden = golden(&goldens.join(format!("{name}__{id}.json")), &pictures);
             let looks = model.look(&[&frame("a", 0, open(&golden.picture))]).unwrap();
-            let (difference, iou) = compare(&golden, &looks[0].list, (least_iou, sure), &format!("{name} {id}"));
+            let (difference, iou) =
+                compare(&golden, &looks[0].list, (least_iou, sure), &format!("{name} {id}"));
             println!("{name} {id}: scores within {difference:.4}, boxes above IoU {iou:.3}");
         }
     }
