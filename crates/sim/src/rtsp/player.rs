@@ -105,7 +105,7 @@ impl Player {
     }
 
     /// The same, but not before the next key picture.
-    pub(super) fn from_key(mut self) -> Self {
+    pub(super) fn at_key(mut self) -> Self {
         self.skip_to_key();
         self.skipped = 0;
         self

@@ -291,7 +291,7 @@ impl Connection<'_> {
             let player = Player::new(table, script, mounted.mount.rounds, session.identity, now, position);
             let player = match mounted.mount.start {
                 Start::Anywhere { .. } => player,
-                Start::OnPlay | Start::Live { .. } => player.from_key(),
+                Start::OnPlay | Start::Live { .. } => player.at_key(),
             };
             session.extras.iter_mut().for_each(|extra| extra.start(now));
             Playing { player, next_report: now, in_flight: None, late }
