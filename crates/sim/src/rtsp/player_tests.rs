@@ -26,8 +26,7 @@ fn player(script: Arc<Script>, rounds: Option<u32>, position_ms: u64) -> (Player
     let now = Instant::now();
     let identity = Identity { ssrc: 1, sequence: u16::MAX - 10, timestamp: u32::MAX - 10_000 };
     (
-        Player::new(table(10, 5), script, rounds, identity, now, Duration::from_millis(position_ms))
-            .at_key(),
+        Player::new(table(10, 5), script, rounds, identity, now, Duration::from_millis(position_ms)).at_key(),
         now,
     )
 }
