@@ -14,6 +14,7 @@ mod delivery;
 mod demo;
 mod diff;
 mod gate;
+mod memory;
 mod pictures;
 mod probe;
 mod real_video;

@@ -10,10 +10,10 @@ use sim::street::{self, Timeline};
 
 use crate::util::{self, Running, events, project, write};
 
-/// A car that parks for 22 s in each round of 30 s.
+/// A car that parks for 20 s in each round of 36 s.
 const STREET: &str = "
 title: A car stands at the kerb, again and again
-seconds: 30
+seconds: 36
 fps: 8
 size: [640, 360]
 key_every: 1
@@ -23,7 +23,7 @@ light: day
 weather: clear
 noise: 2.0
 zones: [{id: no_parking, situation: illegal_parking, at: kerb_far, along: 16, wide: 4.5}]
-script: [park: {at: kerb_far, from: 4, to: 26}]
+script: [park: {at: kerb_far, from: 8, to: 28}]
 ";
 
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -61,8 +61,12 @@ cameras: [{{ id: kerb, class: any, url: {url}, zones: [{{ id: kerb, polygon: {co
     let config = write(dir.path(), "fleet.yaml", &yaml);
     let start = || Running::start(dir.path(), "run", &["run", "--config", config.to_str().unwrap()]);
     let phases = |n: usize, phase: &'static str| {
-        let heard = listener.wait(PATIENCE, move |h| events(h).iter().filter(|e| e.phase == phase).count() >= n);
-        events(&heard.unwrap_or_else(|h| panic!("{n} {phase} expected; heard {:?}", events(&h))))
+        let heard =
+            listener.wait(PATIENCE, move |h| events(h).iter().filter(|e| e.phase == phase).count() >= n);
+        let log = || std::fs::read_to_string(dir.path().join("run.log")).unwrap_or_default();
+        let told =
+            heard.unwrap_or_else(|h| panic!("{n} {phase} expected; heard {:?}\n{}", events(&h), log()));
+        events(&told)
     };
 
     let mut worker = start();
@@ -71,7 +75,12 @@ cameras: [{{ id: kerb, class: any, url: {url}, zones: [{{ id: kerb, polygon: {co
     let mut worker = start();
     let told = phases(1, "ended");
     let story: Vec<_> = told.iter().map(|e| (e.event.as_str(), e.phase.as_str())).collect();
-    assert_eq!(story, [(first.event.as_str(), "began"), (first.event.as_str(), "ended")], "{}", worker.said());
+    assert_eq!(
+        story,
+        [(first.event.as_str(), "began"), (first.event.as_str(), "ended")],
+        "{}",
+        worker.said()
+    );
 
     // The next round: the same problem again; the desk says that it is none, and looks for itself.
     let second = phases(2, "began").into_iter().rfind(|e| e.phase == "began").unwrap();

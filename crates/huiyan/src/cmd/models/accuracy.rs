@@ -154,6 +154,6 @@ impl Decoder {
             data: Bytes::from(std::fs::read(path)?),
         };
         self.pool.offer(unit).map_err(|_| anyhow::anyhow!("the decoder is busy"))?;
-        Ok(self.frames.recv_timeout(PATIENCE).context("it cannot be decoded as JPEG")?)
+        self.frames.recv_timeout(PATIENCE).context("it cannot be decoded as JPEG")
     }
 }

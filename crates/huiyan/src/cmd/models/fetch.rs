@@ -270,12 +270,11 @@ mod tests {
         (0..300_000u32).flat_map(u32::to_le_bytes).collect()
     }
 
-    /// Fetches into an empty folder, or one with this much already there.
-    fn get(
-        server: &Server,
-        sha256: Option<&str>,
-        there: &[u8],
-    ) -> (Result<(u64, String), FetchError>, Option<Vec<u8>>) {
+    /// Bytes and hash, or why not.
+    type Fetched = Result<(u64, String), FetchError>;
+
+    /// Fetches into an empty folder, or one with this much already there; what is in the file then.
+    fn get(server: &Server, sha256: Option<&str>, there: &[u8]) -> (Fetched, Option<Vec<u8>>) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("model.onnx");
         if !there.is_empty() {
