@@ -13,7 +13,8 @@ fn every_card_of_the_zoo_is_right_and_can_be_fetched_or_says_why_not() {
         if !entry.path().is_dir() {
             continue;
         }
-        let card = ModelCard::load_without_file(&entry.path()).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        let card =
+            ModelCard::load_without_file(&entry.path()).unwrap_or_else(|mistakes| panic!("{mistakes}"));
         let url = card.url.as_deref().unwrap();
         assert!(url.starts_with("https://") && card.licence == "Apache-2.0", "{}", card.id);
         assert!(card.sha256.len() == 64 || card.notes.contains("SHA-256"), "{}", card.id);

@@ -77,10 +77,7 @@ impl CameraState {
 
     /// Pictures come, whatever they show.
     pub fn has_pictures(&self) -> bool {
-        matches!(
-            self,
-            Self::Streaming | Self::Losing(_) | Self::Frozen | Self::Dark | Self::Suspended(_)
-        )
+        matches!(self, Self::Streaming | Self::Losing(_) | Self::Frozen | Self::Dark | Self::Suspended(_))
     }
 }
 

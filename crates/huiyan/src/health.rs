@@ -133,7 +133,10 @@ impl Entry {
 fn is_same(a: &Health, b: &Health) -> bool {
     let known = |h: &Health| (h.fps.is_some(), h.key_interval_s.is_some(), h.clock_offset_s.is_some());
     let said = |h: &Health| (h.state.name(), h.since, h.via);
-    known(a) == known(b) && said(a) == said(b) && same_words(&a.reason, &b.reason) && same_words(&a.note, &b.note)
+    known(a) == known(b)
+        && said(a) == said(b)
+        && same_words(&a.reason, &b.reason)
+        && same_words(&a.note, &b.note)
 }
 
 /// Texts say measured values as well; another number is no news.

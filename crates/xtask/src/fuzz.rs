@@ -17,9 +17,8 @@ const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1";
 /// Longer inputs take longer and say no more.
 const MAX_LEN: usize = 4_096;
-/// Kept for the test that replays them: small ones, and not many.
-const KEEP_LEN: u64 = 1_024;
-const KEEP_FILES: usize = 40;
+/// Of an input that is kept for the test that replays them.
+const KEEP_LEN: usize = 1_024;
 
 /// What `cargo xtask fuzz` was asked for.
 #[derive(clap::Args)]
@@ -29,7 +28,7 @@ pub struct Args {
     /// How long each of them runs
     #[arg(long, default_value_t = 10)]
     minutes: u64,
-    /// Puts what was found into the corpus that is kept, and takes out what it makes superfluous
+    /// Renews the corpus that is kept with what was found; recordings are not used then, so that none is kept
     #[arg(long)]
     keep: bool,
 }
@@ -63,7 +62,7 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
     fuzz.build()?;
     let mut found = Vec::new();
     for target in targets {
-        if !fuzz.fuzz(&target, args.minutes)? {
+        if !fuzz.fuzz(&target, args)? {
             found.push(target.clone());
         }
         if args.keep {
@@ -111,16 +110,20 @@ impl Fuzz {
     }
 
     /// Runs a target; `false`: it found something.
-    fn fuzz(&self, target: &str, minutes: u64) -> Result<bool> {
-        let (work, seeds) = (self.output.join("corpus").join(target), self.output.join("seeds").join(target));
+    fn fuzz(&self, target: &str, args: &Args) -> Result<bool> {
+        let minutes = args.minutes;
+        let (work, seeds) = (self.work(target, args.keep), self.output.join("seeds").join(target));
         for folder in [&work, &seeds, &self.artifacts()] {
             fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         }
-        seeds::write(target, &self.captures, &seeds)?;
+        if !args.keep {
+            seeds::write(target, &self.captures, &seeds)?;
+        }
         println!("{target}: {minutes} minutes");
         let status = self
             .command(target)
-            .args([&work, &self.kept(target), &seeds].into_iter().filter(|folder| folder.is_dir()))
+            .args([&work, &self.kept(target)].into_iter().filter(|folder| folder.is_dir()))
+            .args((!args.keep).then_some(&seeds))
             .arg(format!("-max_total_time={}", minutes * 60))
             .arg(format!("-max_len={MAX_LEN}"))
             .arg(format!("-artifact_prefix={}/{target}-", self.artifacts().display()))
@@ -130,37 +133,36 @@ impl Fuzz {
         Ok(status.success())
     }
 
-    /// Makes the kept corpus out of itself and of what was found: as few files as reach the same code.
+    /// Adds to the kept inputs that have names of their own as few others as reach what has ever been reached.
     fn keep(&self, target: &str) -> Result<()> {
-        let (kept, new) = (self.kept(target), self.output.join("merged").join(target));
+        let (kept, before) = (self.kept(target), self.output.join("kept").join(target));
         // Left by an earlier run, if it is there.
-        let _ = fs::remove_dir_all(&new);
-        fs::create_dir_all(&new)?;
+        let _ = fs::remove_dir_all(&before);
+        fs::create_dir_all(&before)?;
         fs::create_dir_all(&kept)?;
+        for file in files(&kept)?.into_iter().filter(|file| is_made_up(file)) {
+            fs::rename(&file, before.join(file.file_name().unwrap_or_default()))?;
+        }
         let merged = self
             .command(target)
-            .arg("-set_cover_merge=1")
+            .args(["-set_cover_merge=1", "-use_counters=0", "-verbosity=0"])
             .arg(format!("-max_len={KEEP_LEN}"))
-            .args([&new, &kept, &self.output.join("corpus").join(target)])
+            .args([&kept, &before, &self.work(target, true)])
             .status()?;
         if !merged.success() {
-            bail!("{target}: the corpora cannot be merged");
+            bail!("{target}: the corpora cannot be merged; what was kept is in {}", before.display());
         }
-        let mut files = files(&new)?;
-        files.sort_by_key(|file| (fs::metadata(file).map_or(0, |data| data.len()), file.clone()));
-        files.truncate(KEEP_FILES);
-        for old in self::files(&kept)? {
-            fs::remove_file(old)?;
-        }
-        for file in &files {
-            fs::copy(file, kept.join(file.file_name().unwrap_or_default()))?;
-        }
-        println!("{target}: {} inputs kept", files.len());
+        println!("{target}: {} inputs kept", files(&kept)?.len());
         Ok(())
     }
 
     fn command(&self, target: &str) -> Command {
         Command::new(self.output.join(&self.host).join("release").join(target))
+    }
+
+    /// Where inputs are collected: those that come from recordings apart from those that do not.
+    fn work(&self, target: &str, own: bool) -> PathBuf {
+        self.output.join(if own { "own" } else { "corpus" }).join(target)
     }
 
     fn kept(&self, target: &str) -> PathBuf {
@@ -172,7 +174,25 @@ impl Fuzz {
     }
 }
 
+/// The fuzzer names its inputs by their hash.
+fn is_made_up(file: &Path) -> bool {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    name.len() == 40 && name.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
     Ok(entries.collect::<Result<Vec<_>, _>>()?.into_iter().map(|entry| entry.path()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_with_names_are_told_from_those_with_hashes() {
+        assert!(is_made_up(Path::new("corpus/rtp/0a1b2c3d4e5f60718293a4b5c6d7e8f901234567")));
+        assert!(!is_made_up(Path::new("corpus/rtp/own-jump")));
+        assert!(!is_made_up(Path::new("corpus/interleaved/found-stale-scan")));
+    }
 }

@@ -20,8 +20,8 @@ mod node;
 mod peers;
 mod plot;
 mod report;
-mod tiles;
 mod soak;
+mod tiles;
 mod under_load;
 
 use std::path::PathBuf;
