@@ -19,6 +19,8 @@ const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer
 const MAX_LEN: usize = 4_096;
 /// Of an input that is kept for the test that replays them.
 const KEEP_LEN: usize = 1_024;
+/// And so many of them; the shortest.
+const KEEP_FILES: usize = 60;
 
 /// What `cargo xtask fuzz` was asked for.
 #[derive(clap::Args)]
@@ -152,7 +154,14 @@ impl Fuzz {
         if !merged.success() {
             bail!("{target}: the corpora cannot be merged; what was kept is in {}", before.display());
         }
-        println!("{target}: {} inputs kept", files(&kept)?.len());
+        let mut all = files(&kept)?;
+        all.sort_by_key(|file| {
+            (is_made_up(file), fs::metadata(file).map_or(0, |data| data.len()), file.clone())
+        });
+        for superfluous in all.iter().skip(KEEP_FILES) {
+            fs::remove_file(superfluous)?;
+        }
+        println!("{target}: {} inputs kept", all.len().min(KEEP_FILES));
         Ok(())
     }
 
