@@ -267,18 +267,27 @@ impl Tracker {
     }
 
     /// Takes a look that only repeats what the last one saw, since the picture has not changed. Time goes on, and what
-    /// is repeated was last seen now; but nothing new is learned: no thing appears, is missed or moves, and what is
-    /// repeated counts neither as a look nor as a hit. `false`: not later than the look before, and ignored.
+    /// is repeated was last seen now; but nothing new is learned: no thing appears or moves, and what is repeated counts
+    /// neither as a look nor as a hit. What is not repeated has left, or had before: unless somebody waits for it, it is
+    /// forgotten after some looks, so that the next thing does not take its place in the books.
+    /// `false`: not later than the look before, and ignored.
     pub fn carry(&mut self, detections: &[Detection], now: Timestamp) -> bool {
         if self.memory.last_look.is_some_and(|last| now <= last) {
             return false;
         }
         self.bridge_gap(now);
         self.memory.last_look = Some(now);
-        for track in self.memory.tracks.iter_mut().filter(|track| track.presence == Presence::Seen) {
-            if detections.iter().any(|d| d.class == track.class && d.bbox == track.bbox) {
-                track.last_seen = now;
-            }
+        for track in &mut self.memory.tracks {
+            let repeated = detections.iter().any(|d| d.class == track.class && d.bbox == track.bbox);
+            track.presence = match track.presence {
+                _ if repeated => {
+                    track.last_seen = now;
+                    Presence::Seen
+                }
+                Presence::Hidden => Presence::Hidden,
+                Presence::Seen => Presence::Missing { since: now, looks: 1 },
+                Presence::Missing { since, looks } => Presence::Missing { since, looks: looks + 1 },
+            };
         }
         true
     }
@@ -447,6 +456,25 @@ mod tests {
         let stood = t.tracks()[0].stood_for(at(602));
         assert_eq!(stood.as_secs(), 12, "2 s seen, and of 600 s unseen the 10 s that are allowed");
         assert_eq!(t.tracks()[0].still_since(), at(0));
+    }
+
+    #[test]
+    fn what_has_left_is_forgotten_also_while_the_picture_stays_the_same() {
+        let (parked, passing) = (thing("car", 0.8, 0.3, 0.5), thing("car", 0.8, 0.6, 0.5));
+        let mut t = tracker();
+        t.look(&[parked.clone(), passing.clone()], at(0));
+        // The gate repeats what still stands; somebody walks past it once.
+        for (second, list) in [(2, vec![parked.clone()]), (4, vec![]), (6, vec![parked.clone()])] {
+            t.carry(&list, at(second));
+            t.forget(|_| Need::Unknown);
+        }
+        assert_eq!(t.tracks().len(), 1, "only what stands is left");
+        assert_eq!((t.tracks()[0].presence, t.tracks()[0].last_seen), (Presence::Seen, at(6)));
+        assert_eq!(t.tracks()[0].hits(), 1, "what is repeated is no hit");
+        // Another one, where the first one passed, has its own clock and its own place.
+        t.look(&[parked, thing("car", 0.8, 0.68, 0.52)], at(8));
+        let newest = t.tracks().iter().max_by_key(|track| track.id).unwrap();
+        assert_eq!((newest.still_since(), newest.place().x0()), (at(8), 0.68));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use decode::{Pool, PoolOptions};
 use fleet::{Camera, Fleet, ModelCard, Sampling};
-use flow::{AccessUnit, CameraId, Detections, Event, Frame, MediaTime, Pixels, Role, SessionId, Timestamp};
-use infer::{Model, Runner as _, Runtime, Tiled};
+use flow::{AccessUnit, CameraId, Detections, Event, Frame, Look, MediaTime, Pixels, Role, SessionId, Timestamp};
+use infer::{Gate, Model, Passage, Runner as _, Runtime, Tiled};
 use scene::Scene;
 use sim::Clip;
 
@@ -45,6 +45,9 @@ pub struct Args {
     /// Write a video with zones, boxes and situations drawn in (only with one input)
     #[arg(long)]
     annotate: Option<PathBuf>,
+    /// Spare the model what shows nothing new, as `huiyan run` does
+    #[arg(long)]
+    gate: bool,
     /// Also print every look, with its detections, as a JSON line
     #[arg(long)]
     looks: bool,
@@ -127,12 +130,21 @@ fn replay(
     let bar = progress(looks as u64);
     let mut out = Output { args, start: args.start, camera: &camera, video: None, open: Vec::new() };
     let mut scene = Scene::new(&camera);
+    let gate = args.gate.then(|| Gate::new([&Arc::new(camera.clone())]));
     while let Ok(first) = frames.recv() {
-        let mut some = vec![first];
-        some.extend(frames.try_iter().take(batch - 1));
-        let seen = model.look(&some.iter().collect::<Vec<_>>())?;
-        for (frame, detections) in some.iter().zip(&seen) {
+        let looks = match &gate {
+            Some(gate) => vec![gated(gate, model, first)?],
+            None => {
+                let some: Vec<_> = [first].into_iter().chain(frames.try_iter().take(batch - 1)).collect();
+                let seen = model.look(&some.iter().collect::<Vec<_>>())?;
+                some.into_iter().zip(seen).map(|(frame, detections)| Look { detections, frame }).collect()
+            }
+        };
+        for Look { detections, frame } in &looks {
             let events = scene.look(detections, Some(&frame.luma));
+            if let Some(gate) = gate.as_ref().filter(|_| scene.wants_look()) {
+                gate.ask(&camera.id);
+            }
             out.look(frame, detections, &events)?;
             bar.inc(1);
         }
@@ -147,6 +159,19 @@ fn replay(
         tracing::warn!("pictures that could not be used: {lost:?}");
     }
     Ok(())
+}
+
+/// One picture through the gate.
+fn gated(gate: &Gate, model: &mut Tiled<Model>, frame: Frame) -> anyhow::Result<Look> {
+    match gate.judge(frame) {
+        Passage::Spared(look) => Ok(look),
+        Passage::Through(frame) => {
+            let detections = model.look(&[&frame])?.pop().context("a picture gives a look")?;
+            let look = Look { detections, frame };
+            gate.looked(&look);
+            Ok(look)
+        }
+    }
 }
 
 /// The file's pictures as a camera would have sent them.
@@ -208,7 +233,9 @@ impl Output<'_> {
     fn look(&mut self, frame: &Frame, detections: &Detections, events: &[Event]) -> anyhow::Result<()> {
         let at = frame.captured.duration_since(self.start).unsigned_abs();
         if self.args.looks {
-            let line = serde_json::json!({ "look": at.as_secs_f64(), "detections": detections.list });
+            let line = serde_json::json!({
+                "look": at.as_secs_f64(), "basis": detections.basis, "detections": detections.list,
+            });
             println!("{line}");
         }
         for event in events {
