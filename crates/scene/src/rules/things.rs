@@ -1,7 +1,7 @@
 //! `dwell` and `together`: things that stand still in a zone, alone or with others beside them.
 
 use fleet::{Dwell, Per, Rule, RuleKind, Together};
-use flow::{Detections, Event, EventId, NormBox, Phase, Timestamp};
+use flow::{Detections, Event, EventId, NormBox, Phase};
 
 use super::situation::Situation;
 use super::{Place, View, foot, side_by_side};
@@ -84,13 +84,17 @@ impl Things {
         let rule = place.rule;
         let Some(dwell) = rule.kind.things() else { return };
         for track in view.tracks {
-            let stands = stands(place, dwell, track, view.now());
-            if !stands || self.known(track, view.tracks) {
+            if !counts(place, dwell, track) {
                 continue;
             }
             if !is_sure(track) {
-                // Repeated looks teach nothing: without another one it would never be sure.
+                // Repeated looks teach nothing: where it stands, if it does, only another look of the model tells. A
+                // gate lets pictures through when things move, so that without this a thing would seem to do nothing else.
                 view.wants_look.set(true);
+                continue;
+            }
+            let stood = place.counted(track.stood_for(view.now()), view.now());
+            if stood < dwell.at_least || self.known(track, view.tracks) {
                 continue;
             }
             if dwell.per == Per::Group && self.join(track, view.tracks) {
@@ -164,11 +168,10 @@ impl Things {
     }
 }
 
-/// Whether a thing has been standing in the zone for long enough, as far as is known.
-fn stands(place: &Place<'_>, condition: &Dwell, track: &Track, now: Timestamp) -> bool {
+/// Whether a thing is there that would be a situation if it stood for long enough, as far as is known.
+fn counts(place: &Place<'_>, condition: &Dwell, track: &Track) -> bool {
     condition.classes.contains(&track.class)
         && track.presence == Presence::Seen
-        && place.counted(track.stood_for(now), now) >= condition.at_least
         && track.mean_score() >= place.rule.min_score_of(&track.class)
         && place.large_enough(&track.place())
         && place.zone.polygon.contains(foot(&track.place()))
