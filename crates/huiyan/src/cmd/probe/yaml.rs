@@ -116,7 +116,9 @@ pub fn id_of(url: &Url) -> String {
     let port = url.port().filter(|port| *port != 554).map(|port| format!("-{port}")).unwrap_or_default();
     let text = format!("{}{port}-{}", url.host_str().unwrap_or("camera"), url.path());
     let mut id = String::new();
-    for c in text.chars().take(4 * MAX_ID) {
+    // Bounded from its end, which is what is kept.
+    let end = text.chars().rev().take(4 * MAX_ID).collect::<Vec<_>>();
+    for c in end.into_iter().rev() {
         let c = if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
         if c != '-' || !id.is_empty() && !id.ends_with('-') {
             id.push(c);

@@ -12,13 +12,14 @@ use crate::table::{Side, Table, aligned, bar, cut, thousands};
 
 const BAR: usize = 30;
 /// Worst first. Names that are not here come before all: a newer worker knows more states.
-const WORST_FIRST: [&str; 10] = [
+const WORST_FIRST: [&str; 11] = [
     "auth_failed",
     "refused",
     "unsupported",
     "broken",
     "no_data",
     "dark",
+    "suspended",
     "frozen",
     "losing",
     "connecting",
