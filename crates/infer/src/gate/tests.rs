@@ -70,7 +70,7 @@ struct Street {
 impl Street {
     fn new(camera: Camera) -> Self {
         Self {
-            gate: Gate::new([&Arc::new(camera)]),
+            gate: Gate::of_all([&Arc::new(camera)]),
             session: SessionId::next(),
             second: 0,
             random: fastrand::Rng::with_seed(7),
@@ -273,4 +273,11 @@ fn no_gate_lets_everything_through() {
     let mut street = Street::new(Camera { gate: None, ..camera(180) });
     assert_eq!(street.stay(5, &[PARKED]), 5);
     assert_eq!(street.through("off"), 5);
+}
+
+#[test]
+fn a_camera_whose_rules_decide_within_a_minute_has_no_looks_to_spare() {
+    let gated = |at_least| !Gate::new([&Arc::new(camera(at_least))]).cameras.is_empty();
+    assert!(!gated(10) && !gated(59));
+    assert!(gated(60) && gated(180));
 }
