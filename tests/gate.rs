@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::util::huiyan;
+use crate::util::{self, huiyan, shared, write};
 
 /// A street at night and one in rain, seen with the gate and without: most looks are spared, and the same
 /// situations begin.
@@ -26,6 +26,55 @@ fn the_gate_spares_most_looks_and_loses_no_situation() {
         assert!(value(&format!("gate.spared.{street}.{sky}")) >= least, "{said}");
         assert!(value("gate.cpu_ms_per_camera_second") < value("gate.cpu_ms_without_gate"), "{said}");
     }
+}
+
+/// Six people stand at a table one after the other: with the gate, the same six situations begin and end.
+#[test]
+fn a_real_clip_tells_the_same_story_with_the_gate() {
+    let dir = tempfile::tempdir().unwrap();
+    let (Some(video), Some(model)) = (shared("media/one-by-one.mp4"), util::yolox_nano(dir.path())) else {
+        return;
+    };
+    let fleet = format!(
+        "site: test
+models: {{ yolox-nano: {model:?} }}
+situations:
+  standing:
+    zh: 停留
+    en: somebody stands at the table
+    rule: {{ dwell: {{ classes: [person], at_least: 5s }}, min_score: 0.3, update_every: 1h, end_after: 1s }}
+classes: {{ any: {{ model: yolox-nano }} }}
+cameras:
+  - id: table
+    class: any
+    url: rtsp://127.0.0.1/
+    zones: [{{ id: table, polygon: [[0.44, 0.0], [0.80, 0.0], [0.80, 1.0], [0.44, 1.0]], situations: [standing] }}]
+"
+    );
+    let config = write(dir.path(), "fleet.yaml", &fleet);
+    let story = |more: &[&str]| {
+        let args = ["replay", video.to_str().unwrap(), "--zones", config.to_str().unwrap()];
+        let output = huiyan(&[&args[..], more].concat()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let looks = lines.iter().filter(|line| line["basis"] == "inferred").count();
+        let events = lines.iter().filter(|line| line["phase"].is_string()).map(|event| {
+            let at: jiff::Timestamp = event["captured"].as_str().unwrap().parse().unwrap();
+            (event["phase"].as_str().unwrap().to_owned(), at)
+        });
+        (events.collect::<Vec<_>>(), looks)
+    };
+    let (bare, all) = story(&["--looks"]);
+    let (gated, inferred) = story(&["--looks", "--gate"]);
+    assert_eq!(bare.len(), 12, "six begin and end: {bare:?}");
+    let phases =
+        |events: &[(String, jiff::Timestamp)]| events.iter().map(|e| e.0.clone()).collect::<Vec<_>>();
+    assert_eq!(phases(&gated), phases(&bare), "{gated:?}");
+    for ((_, with), (_, without)) in gated.iter().zip(&bare) {
+        assert!(with.duration_since(*without).as_secs_f64().abs() <= 2.0, "{gated:?} {bare:?}");
+    }
+    assert!(inferred < all, "{inferred} of {all} looks were inferred");
 }
 
 #[test]

@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use decode::{Pool, PoolOptions};
 use fleet::{Camera, Fleet, ModelCard, Sampling};
-use flow::{AccessUnit, CameraId, Detections, Event, Frame, Look, MediaTime, Pixels, Role, SessionId, Timestamp};
+use flow::{
+    AccessUnit, CameraId, Detections, Event, Frame, Look, MediaTime, Pixels, Role, SessionId, Timestamp,
+};
 use infer::{Gate, Model, Passage, Runner as _, Runtime, Tiled};
 use scene::Scene;
 use sim::Clip;
