@@ -111,8 +111,8 @@ impl Settings {
     }
 }
 
-/// Rules that decide sooner than this need every look. On a real clip of people at a table, with a rule of ten
-/// seconds, looks chosen by what changes lost one situation of six.
+/// Rules that decide sooner than this are given every look: there are few to spare, and a look late is a large part of
+/// their time.
 const QUICK: Duration = Duration::from_secs(60);
 
 fn has_looks_to_spare(camera: &Camera) -> bool {
