@@ -28,7 +28,7 @@ pub struct Args {
     /// Only this target; without it all of them, one after the other
     target: Option<String>,
     /// How long each of them runs
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     minutes: u64,
     /// Renews the corpus that is kept with what was found; recordings are not used then, so that none is kept
     #[arg(long)]
