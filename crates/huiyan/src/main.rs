@@ -4,6 +4,7 @@
 //! command, then the exit code: 0 done, 1 failed, 2 the user's mistake.
 
 #![allow(clippy::disallowed_macros, reason = "the program is what writes to the terminal")]
+#![allow(rustdoc::broken_intra_doc_links, reason = "help texts write host[:port] as users do")]
 
 mod annotate;
 mod bench;

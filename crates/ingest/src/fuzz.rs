@@ -112,17 +112,17 @@ fn assert_line(url: &str) {
     assert!(!url.contains(|c: char| c.is_ascii_control() || c == ' '), "{url:?} breaks the line");
 }
 
-/// RTP payloads of H.264; see [`depacketize`].
+/// RTP payloads of H.264; see `depacketize`.
 pub fn depacketize_h264(data: &[u8]) {
     depacketize(Codec::H264, data);
 }
 
-/// RTP payloads of H.265; see [`depacketize`].
+/// RTP payloads of H.265; see `depacketize`.
 pub fn depacketize_h265(data: &[u8]) {
     depacketize(Codec::H265, data);
 }
 
-/// RTP payloads of Motion JPEG; see [`depacketize`].
+/// RTP payloads of Motion JPEG; see `depacketize`.
 pub fn depacketize_jpeg(data: &[u8]) {
     depacketize(Codec::Mjpeg, data);
 }

@@ -1,6 +1,6 @@
 //! Connects to a camera once, watches it for a few seconds, and says what it sends: for `huiyan probe`.
 //!
-//! A probe goes the way that a session goes ([`source`](crate::source)), so that what it finds is what the worker will
+//! A probe goes the way that a session goes (`crate::source`), so that what it finds is what the worker will
 //! meet; it differs in that it takes every picture and passes none on.
 
 pub(crate) mod describe;
