@@ -2,30 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
-use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use publish::testing::Mosquitto;
 use serde_json::Value;
-use sim::Clip;
 use sim::rtsp::{Auth, Fault, Mount, Scheme, Server, Step};
 
 use crate::util::{self, project, write};
-
-/// A test picture of this size, coded with a key picture each second.
-fn clip(dir: &Path, width: u32, height: u32) -> Arc<Clip> {
-    let path = dir.join(format!("{width}x{height}.mp4"));
-    let line = format!(
-        "videotestsrc num-buffers=40 pattern=ball ! video/x-raw,width={width},height={height},framerate=10/1 ! \
-         x264enc key-int-max=10 bframes=0 speed-preset=ultrafast ! h264parse ! mp4mux ! filesink location={}",
-        path.display()
-    );
-    let status = Command::new("gst-launch-1.0").arg("-q").args(line.split(' ')).status().unwrap();
-    assert!(status.success());
-    Arc::new(Clip::open(&path).unwrap())
-}
 
 #[test]
 fn bad_cameras_are_told_apart_and_leave_the_others_alone() {
@@ -35,7 +18,10 @@ fn bad_cameras_are_told_apart_and_leave_the_others_alone() {
     };
     let dir = tempfile::tempdir().unwrap();
     let listener = broker.listen("observer", "huiyan/v1/test/camera/+/health").unwrap();
-    let (small, large) = (clip(dir.path(), 320, 240), clip(dir.path(), 1280, 720));
+    let (small, large) = (
+        util::test_picture(dir.path(), "ball", (320, 240)),
+        util::test_picture(dir.path(), "ball", (1280, 720)),
+    );
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = runtime.block_on(Server::bind(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
 

@@ -74,8 +74,7 @@ cameras:
     for ((_, with), (_, without)) in gated.iter().zip(&bare) {
         assert!(with.duration_since(*without).as_secs_f64().abs() <= 2.0, "{gated:?} {bare:?}");
     }
-    // A rule of five seconds has no looks to spare: the gate does not serve this camera.
-    assert_eq!(inferred, all);
+    assert!(inferred < all, "{inferred} of {all} looks were inferred");
 }
 
 #[test]

@@ -2,30 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use publish::testing::Mosquitto;
 use serde_json::Value;
-use sim::Clip;
 use sim::rtsp::{Fault, Mount, Server};
 
 use crate::util::{self, project, write};
-
-/// A test picture, coded with a key picture each second.
-fn clip(dir: &Path, pattern: &str) -> Arc<Clip> {
-    let path = dir.join(format!("{pattern}.mp4"));
-    let line = format!(
-        "videotestsrc num-buffers=40 pattern={pattern} ! video/x-raw,width=320,height=240,framerate=10/1 ! \
-         x264enc key-int-max=10 bframes=0 speed-preset=ultrafast ! h264parse ! mp4mux ! filesink location={}",
-        path.display()
-    );
-    let status = Command::new("gst-launch-1.0").arg("-q").args(line.split(' ')).status().unwrap();
-    assert!(status.success());
-    Arc::new(Clip::open(&path).unwrap())
-}
 
 #[test]
 fn a_frozen_and_a_black_picture_are_told_and_go_away_by_themselves() {
@@ -35,7 +18,8 @@ fn a_frozen_and_a_black_picture_are_told_and_go_away_by_themselves() {
     };
     let dir = tempfile::tempdir().unwrap();
     let listener = broker.listen("observer", "huiyan/v1/test/camera/+/health").unwrap();
-    let [still, black, moving] = ["checkers-8", "black", "ball"].map(|pattern| clip(dir.path(), pattern));
+    let [still, black, moving] =
+        ["checkers-8", "black", "ball"].map(|pattern| util::test_picture(dir.path(), pattern, (320, 240)));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = runtime.block_on(Server::bind(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
     let uncover = Fault::SwitchClip { after: Duration::from_secs(12), to: moving.clone() };

@@ -1,16 +1,13 @@
 //! `huiyan status` from a real broker: a real worker's cameras, a worker that died, a county's number of messages.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use publish::testing::Mosquitto;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::{AsyncClient, MqttOptions};
 use serde_json::{Value, json};
-use sim::Clip;
 use sim::rtsp::{Auth, Fault, Mount, Scheme, Server};
 use unicode_width::UnicodeWidthStr as _;
 
@@ -30,18 +27,6 @@ fn status(args: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn clip(dir: &Path) -> Arc<Clip> {
-    let path = dir.join("clip.mp4");
-    let line = format!(
-        "videotestsrc num-buffers=40 pattern=ball ! video/x-raw,format=I420,width=320,height=240,framerate=10/1 ! \
-         x264enc key-int-max=10 bframes=0 speed-preset=ultrafast ! h264parse ! mp4mux ! filesink location={}",
-        path.display()
-    );
-    let status = Command::new("gst-launch-1.0").arg("-q").args(line.split(' ')).status().unwrap();
-    assert!(status.success());
-    Arc::new(Clip::open(&path).unwrap())
-}
-
 #[test]
 fn a_workers_cameras_are_listed_worst_first_and_are_stale_once_it_died() {
     let broker = match Mosquitto::start("") {
@@ -51,7 +36,7 @@ fn a_workers_cameras_are_listed_worst_first_and_are_stale_once_it_died() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = runtime.block_on(Server::bind(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
-    let film = clip(dir.path());
+    let film = util::test_picture(dir.path(), "ball", (320, 240));
     let credentials = fleet::Credentials { user: "a".into(), password: fleet::Secret::new("b".into()) };
     server.mount("good", Mount::new(film.clone())).unwrap();
     server.mount("busy", Mount::new(film.clone()).with_fault(Fault::Answer(503))).unwrap();

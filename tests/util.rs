@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flow::Timestamp;
 use publish::testing::Heard;
 use serde_json::Value;
+use sim::Clip;
 
 /// Real clips and detectors, which are not part of the project; `None` (and a word why) where they are not beside it.
 pub fn shared(path: &str) -> Option<PathBuf> {
@@ -154,4 +156,18 @@ pub fn time(data: &Value, name: &str) -> Timestamp {
 /// Seconds from `start` to `time`.
 pub fn seconds(start: Timestamp, time: Timestamp) -> f64 {
     time.duration_since(start).as_secs_f64()
+}
+
+/// A test picture of GStreamer's `pattern`, 4 s at 10 pictures per second, coded with a key picture each second.
+pub fn test_picture(dir: &Path, pattern: &str, (width, height): (u32, u32)) -> Arc<Clip> {
+    let path = dir.join(format!("{pattern}-{width}x{height}.mp4"));
+    let line = format!(
+        "videotestsrc num-buffers=40 pattern={pattern} ! \
+         video/x-raw,format=I420,width={width},height={height},framerate=10/1 ! \
+         x264enc key-int-max=10 bframes=0 speed-preset=ultrafast ! h264parse ! mp4mux ! filesink location={}",
+        path.display()
+    );
+    let status = Command::new("gst-launch-1.0").arg("-q").args(line.split(' ')).status().unwrap();
+    assert!(status.success());
+    Arc::new(Clip::open(&path).unwrap())
 }

@@ -164,10 +164,11 @@ impl Gate {
     /// nor those that have no looks to spare: a rule that decides within a minute needs each of them, and so does one
     /// about things that cross a line.
     pub fn new<'c>(cameras: impl IntoIterator<Item = &'c Arc<Camera>>) -> Self {
-        Self::of_all(cameras.into_iter().filter(|camera| has_looks_to_spare(camera)))
+        Self::serving_all(cameras.into_iter().filter(|camera| has_looks_to_spare(camera)))
     }
 
-    fn of_all<'c>(cameras: impl IntoIterator<Item = &'c Arc<Camera>>) -> Self {
+    /// The same, for cameras with quick rules too: to measure what it would spare and lose there.
+    pub fn serving_all<'c>(cameras: impl IntoIterator<Item = &'c Arc<Camera>>) -> Self {
         let watch = |camera: &Arc<Camera>| {
             Settings::of(camera).map(|settings| (camera.id.clone(), Mutex::new(Watch::new(settings))))
         };

@@ -258,7 +258,8 @@ type Shown = (Vec<Event>, Vec<Frame>, f64, infer::GateNumbers);
 /// Shows the frames to a scene; what it told, the frames again, and processor seconds of this thread.
 fn show(frames: Vec<Frame>, camera: Camera, model: &mut Model) -> anyhow::Result<Shown> {
     let camera = Arc::new(camera);
-    let gate = Gate::new([&camera]);
+    // Also of films, whose rules are too quick for the gate of a worker.
+    let gate = Gate::serving_all([&camera]);
     let mut scene = Scene::new(&camera);
     let (mut events, mut shown) = (Vec::new(), Vec::with_capacity(frames.len()));
     let before = cpu::this_thread()?;

@@ -132,7 +132,7 @@ fn replay(
     let bar = progress(looks as u64);
     let mut out = Output { args, start: args.start, camera: &camera, video: None, open: Vec::new() };
     let mut scene = Scene::new(&camera);
-    let gate = args.gate.then(|| Gate::new([&Arc::new(camera.clone())]));
+    let gate = args.gate.then(|| Gate::serving_all([&Arc::new(camera.clone())]));
     while let Ok(first) = frames.recv() {
         let looks = match &gate {
             Some(gate) => vec![gated(gate, model, first)?],

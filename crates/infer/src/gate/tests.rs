@@ -70,7 +70,7 @@ struct Street {
 impl Street {
     fn new(camera: Camera) -> Self {
         Self {
-            gate: Gate::of_all([&Arc::new(camera)]),
+            gate: Gate::serving_all([&Arc::new(camera)]),
             session: SessionId::next(),
             second: 0,
             random: fastrand::Rng::with_seed(7),

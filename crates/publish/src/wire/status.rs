@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct HealthMessage {
     /// Whose.
     pub camera: CameraId,
-    /// `connecting`, `streaming`, `no_data`, `auth_failed`, `refused`, `unsupported`, `broken`, `frozen`, `dark` or
-    /// `losing`.
+    /// `connecting`, `streaming`, `no_data`, `auth_failed`, `refused`, `unsupported`, `broken`, `frozen`, `dark`,
+    /// `losing` or `suspended`.
     pub state: String,
     /// Why, in words; empty while streaming, unless something is to be said about it.
     #[serde(default)]
