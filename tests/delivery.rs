@@ -56,7 +56,7 @@ classes: {{ any: {{ model: street-demo, look: {{ at_most_every: 500ms }} }} }}
 cameras:
 ",
             head = util::fleet_head(broker, dir),
-            desk = free_port(),
+            desk = util::free_port(),
             model = project("models/street-demo"),
         );
         for camera in plan.mount(&server, &[clip]).unwrap() {
@@ -74,10 +74,6 @@ cameras:
         let line = yaml.lines().find(|line| line.starts_with("desk:")).unwrap();
         line.split(['{', '}', ' ']).find(|word| word.starts_with("127.")).unwrap().to_owned()
     }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// GET, as a client without any library would.

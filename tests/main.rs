@@ -10,6 +10,7 @@
 mod bad_input;
 mod bench;
 mod cameras;
+mod crash;
 mod delivery;
 mod demo;
 mod diff;

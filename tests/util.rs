@@ -117,6 +117,11 @@ pub fn yolox_nano(dir: &Path) -> Option<PathBuf> {
     Some(folder)
 }
 
+/// A port that nobody listens on, for a process that is told where to listen.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// The lines of a fleet's YAML that name broker, folder and site.
 pub fn fleet_head(broker: SocketAddr, data: &Path) -> String {
     format!(

@@ -75,8 +75,15 @@ impl Mosquitto {
         }
     }
 
+    /// Sends it a signal by name: `STOP` freezes it, `CONT` thaws it.
+    pub fn signal(&self, name: &str) {
+        if let Some(child) = &self.child {
+            let _ = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status();
+        }
+    }
+
     /// Has it write its sessions to disk (SIGUSR1), which it otherwise does once a second; returns when they are.
-    fn save(&self) -> Result<(), String> {
+    pub fn save(&self) -> Result<(), String> {
         let Some(child) = &self.child else { return Ok(()) };
         let file = self.dir.path().join("mosquitto.db");
         let written = || std::fs::metadata(&file).and_then(|m| m.modified()).ok();
@@ -104,12 +111,7 @@ impl Mosquitto {
 
     /// The broker, as the fleet would name it.
     pub fn broker(&self) -> fleet::Broker {
-        fleet::Broker {
-            host: "127.0.0.1".into(),
-            port: self.port,
-            credentials: None,
-            message_expiry: Duration::from_secs(3600),
-        }
+        sample::broker(self.port)
     }
 
     /// Starts a `mosquitto_sub` on `filter` with a session that outlives the broker; returns when it is subscribed.

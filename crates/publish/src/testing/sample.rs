@@ -79,6 +79,8 @@ pub fn event(number: u64, sequence: u32) -> Event {
             })
             .collect(),
         recurs: None,
+        place: None,
+        same_as: None,
         model: ModelId::new("street-demo").unwrap(),
         frame: frame_id(),
         captured: time(60 + 30 * i64::from(sequence)),
@@ -94,6 +96,7 @@ pub fn camera() -> fleet::Camera {
         address: Some("朝阳镇商业街 1 号".into()),
         grid: Some("220523100001".into()),
         location: Some(fleet::Location { x: 126.046, y: 42.685, crs: "cgcs2000".into() }),
+        ground: None,
         url: "rtsp://127.0.0.1/1".parse().unwrap(),
         other_url: None,
         certificate: Default::default(),
@@ -107,6 +110,7 @@ pub fn camera() -> fleet::Camera {
             priority: fleet::Priority::Normal,
         },
         model: ModelId::new("street-demo").unwrap(),
+        presets: Arc::new([]),
         zones: Arc::new([]),
         ignore: Arc::new([]),
         gate: None,
@@ -145,6 +149,14 @@ pub fn situation() -> fleet::Situation {
 /// The model.
 pub fn model() -> ModelInfo {
     ModelInfo { id: ModelId::new("street-demo").unwrap(), version: "1.0.0".into(), sha256: "ab".repeat(32) }
+}
+
+/// A broker of this machine, without log-in.
+pub fn broker(port: u16) -> fleet::Broker {
+    fleet::Broker {
+        message_expiry: Duration::from_secs(3600),
+        ..fleet::Broker::at("127.0.0.1".into(), port)
+    }
 }
 
 /// A publisher with its files in `dir`.
