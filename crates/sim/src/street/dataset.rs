@@ -11,6 +11,7 @@ use super::develop::Conditions;
 use super::layout::Layout;
 use super::random::populate;
 use super::studio::{Picture, Seen, SizeError, Studio};
+use super::subjects::{self, Placed, Subject};
 use super::thing::Class;
 
 /// A thing is labelled if at least this share of it is visible.
@@ -44,6 +45,16 @@ pub enum DatasetError {
         /// Why it failed.
         source: image::ImageError,
     },
+}
+
+/// What a data set's labels are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Labels {
+    /// Every thing with a class: what a detector learns. Categories in the order of [`Class::ALL`].
+    Things,
+    /// What a detector may take for a vendor, as what it is: what a second model learns. Categories in the order of
+    /// [`Subject::ALL`].
+    Subjects,
 }
 
 /// A labelled picture.
@@ -135,17 +146,55 @@ struct Category {
 }
 
 #[derive(Serialize)]
-struct Labels {
+struct Document {
     images: Vec<Image>,
     annotations: Vec<Annotation>,
     categories: Vec<Category>,
 }
 
-/// Writes `dir/images/000001.jpg` … and `dir/labels.json` (COCO's layout; category ids count from 0 in the order of
-/// [`Class::ALL`]). The same arguments write the same files. Training and evaluation need different seeds.
+/// A label on its way to the file.
+struct Label {
+    category: usize,
+    bbox: [u32; 4],
+    visible: f32,
+}
+
+/// The pictures of one street, each with its labels.
+fn labelled(
+    about: Labels,
+    seed: u64,
+    street: usize,
+    size: (u32, u32),
+) -> Result<Vec<(Sample, Vec<Label>)>, SizeError> {
+    Ok(match about {
+        Labels::Things => {
+            let label =
+                |seen: &Seen| Label { category: seen.class as usize, bbox: seen.bbox, visible: seen.visible };
+            let samples = samples_of(seed, street, size)?.into_iter();
+            samples
+                .map(|sample| {
+                    let labels = sample.labels.iter().map(label).collect();
+                    (sample, labels)
+                })
+                .collect()
+        }
+        Labels::Subjects => {
+            let label = |placed: &Placed| Label {
+                category: placed.subject as usize,
+                bbox: placed.bbox,
+                visible: 1.0,
+            };
+            let scenes = subjects::samples_of(seed, street, size)?.into_iter();
+            scenes.map(|scene| (scene.sample, scene.placed.iter().map(label).collect())).collect()
+        }
+    })
+}
+
+/// Writes `dir/images/000001.jpg` … and `dir/labels.json` (COCO's layout; category ids count from 0). The same arguments write the same files. Training and evaluation need different seeds.
 /// `progress` is called with the number of pictures written so far, from several threads.
 pub fn export(
     dir: &Path,
+    about: Labels,
     count: usize,
     seed: u64,
     size: (u32, u32),
@@ -154,20 +203,24 @@ pub fn export(
     let images = dir.join("images");
     std::fs::create_dir_all(&images)
         .map_err(|source| DatasetError::Write { path: images.clone(), source })?;
-    let streets = count.div_ceil(PER_STREET);
+    let per_street = match about {
+        Labels::Things => PER_STREET,
+        Labels::Subjects => subjects::PER_STREET,
+    };
+    let streets = count.div_ceil(per_street);
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let work = || -> Result<Vec<(usize, Vec<Seen>)>, DatasetError> {
+    let work = || -> Result<Vec<(usize, Vec<Label>)>, DatasetError> {
         let mut out = Vec::new();
         loop {
             let street = next.fetch_add(1, Ordering::Relaxed);
             if street >= streets {
                 return Ok(out);
             }
-            for (i, sample) in samples_of(seed, street, size)?.into_iter().enumerate() {
-                let number = street * PER_STREET + i + 1;
+            for (i, (sample, labels)) in labelled(about, seed, street, size)?.into_iter().enumerate() {
+                let number = street * per_street + i + 1;
                 if number <= count {
                     write_jpeg(&images.join(file_name(number)), &sample)?;
-                    out.push((number, sample.labels));
+                    out.push((number, labels));
                     progress(done.fetch_add(1, Ordering::Relaxed) + 1);
                 }
             }
@@ -183,7 +236,7 @@ pub fn export(
     })?;
     let mut all: Vec<_> = parts.into_iter().flatten().collect();
     all.sort_by_key(|(number, _)| *number);
-    write_labels(&dir.join("labels.json"), &all, size)
+    write_labels(&dir.join("labels.json"), about, &all, size)
 }
 
 fn file_name(number: usize) -> String {
@@ -195,25 +248,34 @@ fn write_jpeg(path: &Path, sample: &Sample) -> Result<(), DatasetError> {
     std::fs::write(path, bytes).map_err(|source| DatasetError::Write { path: path.into(), source })
 }
 
-fn write_labels(path: &Path, all: &[(usize, Vec<Seen>)], size: (u32, u32)) -> Result<(), DatasetError> {
+fn write_labels(
+    path: &Path,
+    about: Labels,
+    all: &[(usize, Vec<Label>)],
+    size: (u32, u32),
+) -> Result<(), DatasetError> {
+    let names: Vec<&'static str> = match about {
+        Labels::Things => Class::ALL.iter().map(|class| class.name()).collect(),
+        Labels::Subjects => Subject::ALL.iter().map(|subject| subject.name()).collect(),
+    };
     let image = |&(id, _): &(usize, _)| Image { id, file_name: file_name(id), width: size.0, height: size.1 };
-    let flat = all.iter().flat_map(|(image, list)| list.iter().map(move |label| (*image, *label)));
-    let annotation = |(i, (image_id, seen)): (usize, (usize, Seen))| {
-        let [x0, y0, x1, y1] = seen.bbox;
+    let flat = all.iter().flat_map(|(image, list)| list.iter().map(move |label| (*image, label)));
+    let annotation = |(i, (image_id, label)): (usize, (usize, &Label))| {
+        let [x0, y0, x1, y1] = label.bbox;
         Annotation {
             id: i + 1,
             image_id,
-            category_id: seen.class as usize,
+            category_id: label.category,
             bbox: [x0, y0, x1 - x0, y1 - y0],
             area: (x1 - x0) * (y1 - y0),
             iscrowd: 0,
-            visible: seen.visible,
+            visible: label.visible,
         }
     };
-    let labels = Labels {
+    let labels = Document {
         images: all.iter().map(image).collect(),
         annotations: flat.enumerate().map(annotation).collect(),
-        categories: Class::ALL.iter().map(|c| Category { id: *c as usize, name: c.name() }).collect(),
+        categories: names.into_iter().enumerate().map(|(id, name)| Category { id, name }).collect(),
     };
     let write = || -> io::Result<()> {
         let file = io::BufWriter::new(std::fs::File::create(path)?);

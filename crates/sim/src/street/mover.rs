@@ -59,6 +59,10 @@ pub struct At {
 impl Mover {
     /// Where it is at `t`; `None` before and after its path.
     pub fn at(&self, t: f32) -> Option<At> {
+        // A day has thousands of them, and most are over.
+        if self.path.last().is_none_or(|last| t >= last.0) {
+            return None;
+        }
         let mut gone = 0.0;
         for pair in self.path.windows(2) {
             let ((t0, u0, s0), (t1, u1, s1)) = (pair[0], pair[1]);
@@ -94,6 +98,8 @@ impl Mover {
                 }
             }
             Who::Car { lit, heading } => {
+                // Who parks puts the lamps out.
+                let lit = lit && fast > 0.15;
                 out.push(Thing::new(Kind::Car(lit), at.u, at.s, steer(heading, at.speed), self.seed));
             }
             Who::Cart { heading } => {

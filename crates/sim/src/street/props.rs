@@ -24,6 +24,8 @@ pub enum Prop {
     Bollard,
     /// A grey switch cabinet.
     Cabinet,
+    /// A shop's open door in the line of the facades; its left and right lie along the street.
+    Doorway,
 }
 
 impl Prop {
@@ -43,6 +45,7 @@ impl Prop {
             Self::Sign => (0.4, 0.4, 2.6),
             Self::Bollard => (0.2, 0.2, 0.9),
             Self::Cabinet => (0.5, 0.3, 1.3),
+            Self::Doorway => (1.75, 0.05, 2.75),
         }
     }
 }
@@ -81,6 +84,31 @@ pub fn draw(brush: &mut Brush<'_>, stand: &Stand, prop: Prop, seed: u64) {
         Prop::Cabinet => {
             let grey = Rgb(0.5, 0.53, 0.5).times(between(rng, 0.7, 1.2));
             brush.cuboid(stand, Cuboid { a: (-0.45, 0.45), b: (-0.22, 0.22), c: (0.0, 1.2) }, grey);
+        }
+        Prop::Doorway => doorway(brush, stand, rng),
+    }
+}
+
+/// A frame, and through it a dim room with shelves at its back.
+fn doorway(brush: &mut Brush<'_>, stand: &Stand, rng: &mut fastrand::Rng) {
+    let mut pane = |(a0, a1): (f32, f32), (c0, c1): (f32, f32), colour: Rgb| {
+        let corner = |a, c| stand.point(a, 0.0, c);
+        brush.poly(&[corner(a0, c0), corner(a1, c0), corner(a1, c1), corner(a0, c1)], colour, 1.0);
+    };
+    let frame = Rgb(0.34, 0.32, 0.3).times(between(rng, 0.6, 2.2));
+    pane((-1.75, 1.75), (0.0, 2.75), frame);
+    let room = Rgb(0.24, 0.22, 0.2).times(between(rng, 0.6, 1.9));
+    pane((-1.6, 1.6), (0.0, 2.6), room);
+    pane((-1.6, 1.6), (0.0, between(rng, 0.5, 0.8)), room.toward(Rgb(0.5, 0.45, 0.38), 0.6));
+    for shelf in 0..rng.usize(1..4) {
+        let c = 1.05 + 0.5 * shelf as f32;
+        pane((-1.35, 1.35), (c, c + 0.06), room.times(1.6));
+        let mut a = -1.3;
+        while a < 1.2 {
+            let wide = between(rng, 0.08, 0.3);
+            let ware = Rgb::hsv(rng.f32(), between(rng, 0.1, 0.6), between(rng, 0.25, 0.6));
+            pane((a, a + wide), (c + 0.06, c + between(rng, 0.16, 0.38)), ware);
+            a += wide + between(rng, 0.02, 0.25);
         }
     }
 }

@@ -41,25 +41,13 @@ pub fn furniture(layout: &Layout, rng: &mut fastrand::Rng) -> Vec<Thing> {
 }
 
 /// Uniform in the logarithm: as many near as far.
-fn log_between(rng: &mut fastrand::Rng, low: f32, high: f32) -> f32 {
+pub(super) fn log_between(rng: &mut fastrand::Rng, low: f32, high: f32) -> f32 {
     low * (high / low).powf(rng.f32())
 }
 
 /// A random filling of a street; one in ten holds no thing with a class.
 pub fn populate(layout: &Layout, conditions: &Conditions, rng: &mut fastrand::Rng) -> Vec<Thing> {
-    let mut crowd = Crowd {
-        layout,
-        wet: conditions.weather == Weather::Rain,
-        dark: conditions.light != Light::Day,
-        taken: Vec::new(),
-        things: furniture(layout, rng),
-    };
-    let own: Vec<Thing> = crowd.things.clone();
-    for thing in own {
-        let (long, wide, high) = thing.solid();
-        let r = if high > 3.0 { 0.4 } else { long.max(wide) };
-        crowd.taken.push((thing.u, thing.s, r));
-    }
+    let mut crowd = Crowd::new(layout, conditions, rng);
     if rng.f32() < 0.1 {
         return crowd.things;
     }
@@ -82,18 +70,35 @@ pub fn populate(layout: &Layout, conditions: &Conditions, rng: &mut fastrand::Rn
     crowd.things
 }
 
-struct Crowd<'a> {
-    layout: &'a Layout,
-    wet: bool,
+/// A street that fills up.
+pub(super) struct Crowd<'a> {
+    pub(super) layout: &'a Layout,
+    pub(super) wet: bool,
     dark: bool,
     /// Circles on the ground that are occupied.
     taken: Vec<(f32, f32, f32)>,
-    things: Vec<Thing>,
+    pub(super) things: Vec<Thing>,
 }
 
-impl Crowd<'_> {
+impl<'a> Crowd<'a> {
+    /// Nothing but the street's own furniture.
+    pub(super) fn new(layout: &'a Layout, conditions: &Conditions, rng: &mut fastrand::Rng) -> Self {
+        let things = furniture(layout, rng);
+        let circle = |thing: &Thing| {
+            let (long, wide, high) = thing.solid();
+            (thing.u, thing.s, if high > 3.0 { 0.4 } else { long.max(wide) })
+        };
+        Self {
+            layout,
+            wet: conditions.weather == Weather::Rain,
+            dark: conditions.light != Light::Day,
+            taken: things.iter().map(circle).collect(),
+            things,
+        }
+    }
+
     /// Adds a thing unless it would stand in another, be out of the picture or be too small in it.
-    fn add(&mut self, thing: Thing, loose: bool) -> bool {
+    pub(super) fn add(&mut self, thing: Thing, loose: bool) -> bool {
         let view = &self.layout.view;
         let (long, wide, high) = thing.solid();
         let p = V3::new(thing.u, thing.s, thing.lift);
@@ -114,7 +119,7 @@ impl Crowd<'_> {
     }
 
     /// Somewhere where people walk.
-    fn somewhere(&self, rng: &mut fastrand::Rng) -> (f32, f32) {
+    pub(super) fn somewhere(&self, rng: &mut fastrand::Rng) -> (f32, f32) {
         let l = self.layout;
         let s = log_between(rng, 4.0, 34.0);
         match rng.u8(..10) {
@@ -127,7 +132,7 @@ impl Crowd<'_> {
         }
     }
 
-    fn person(&mut self, rng: &mut fastrand::Rng, u: f32, s: f32, pose: Option<Pose>) {
+    pub(super) fn person(&mut self, rng: &mut fastrand::Rng, u: f32, s: f32, pose: Option<Pose>) {
         let pose = pose.unwrap_or_else(|| match rng.u8(..10) {
             0..7 => Pose::Walk(between(rng, 0.0, TAU)),
             7..9 => Pose::Stand,
@@ -146,7 +151,7 @@ impl Crowd<'_> {
         }
     }
 
-    fn car(&mut self, rng: &mut fastrand::Rng) {
+    pub(super) fn car(&mut self, rng: &mut fastrand::Rng) {
         let l = self.layout;
         let s = log_between(rng, 5.0, 45.0);
         let side = if rng.bool() { 1.0 } else { -1.0 };
@@ -197,7 +202,7 @@ impl Crowd<'_> {
         }
     }
 
-    fn parasol(&mut self, rng: &mut fastrand::Rng, u: f32, s: f32) {
+    pub(super) fn parasol(&mut self, rng: &mut fastrand::Rng, u: f32, s: f32) {
         let rim = between(rng, 1.75, 2.15);
         let parasol = Thing::new(Kind::Parasol, u, s, between(rng, 0.0, TAU), rng.u64(..)).lifted(rim);
         if self.add(parasol, true) {
@@ -206,7 +211,7 @@ impl Crowd<'_> {
     }
 
     /// A row of barriers, with cartons beside it.
-    fn works(&mut self, rng: &mut fastrand::Rng) {
+    pub(super) fn works(&mut self, rng: &mut fastrand::Rng) {
         let l = self.layout;
         let u = between(rng, -l.half, l.half);
         let s = log_between(rng, 6.0, 26.0);

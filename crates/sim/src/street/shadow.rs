@@ -4,12 +4,11 @@ use tiny_skia::Pixmap;
 
 use super::brush::{Brush, Rgb};
 use super::develop::{Conditions, Light, Weather};
-use super::layout::Layout;
 use super::thing::{Kind, Thing};
-use super::view::{Stand, V3};
+use super::view::{Stand, V3, View};
 
-/// Darkens the ground under and beside a thing.
-pub fn cast(canvas: &mut Pixmap, layout: &Layout, conditions: &Conditions, thing: &Thing) {
+/// Darkens the ground under and beside a thing, as `view` sees it, away from the `sun`.
+pub fn cast(canvas: &mut Pixmap, (view, sun_at): (&View, V3), conditions: &Conditions, thing: &Thing) {
     let (long, wide, high) = thing.solid();
     let (sun, dark) = match (conditions.light, conditions.weather) {
         (Light::Day, Weather::Clear) => (1.0, 0.34),
@@ -26,10 +25,9 @@ pub fn cast(canvas: &mut Pixmap, layout: &Layout, conditions: &Conditions, thing
         Kind::Pole(_) => (0.1, 0.1),
         _ => (long, wide),
     };
-    let view = layout.view;
-    let mut brush = Brush { view: &view, sun: layout.sun, pixmap: canvas, origin: (0.0, 0.0) };
+    let mut brush = Brush { view, sun: sun_at, pixmap: canvas, origin: (0.0, 0.0) };
     let ground = Stand { at: V3::new(thing.u, thing.s, 0.0), heading: thing.heading };
-    let toward = layout.sun;
+    let toward = sun_at;
     let shift = |h: f32| {
         let k = -sun * h / toward.h.max(0.3);
         (toward.u * k, toward.s * k)

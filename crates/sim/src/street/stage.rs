@@ -76,11 +76,13 @@ impl Stage {
                 Act::Park(stay) => stage.park(stay, &mut rng),
                 Act::Stall(stay) => stage.stall(stay, &mut rng),
                 Act::Obstruct(stay) => stage.obstruct(stay, &mut rng),
+                Act::Pile(stay) => stage.pile(stay, &mut rng),
+                Act::Wait(stay) => stage.wait(stay, &mut rng),
             };
             stage.held.push(held);
         }
         stage.clear_furniture();
-        stage.walkers(timeline.traffic.pedestrians, &mut rng);
+        stage.walkers(timeline.traffic.pedestrians, timeline.traffic.umbrellas, &mut rng);
         stage.drivers(timeline.traffic.cars_per_minute, &mut rng);
         stage
     }
@@ -226,6 +228,37 @@ impl Stage {
             }
         }
         self.hold((u, s), 2.2, from, to)
+    }
+
+    fn pile(&mut self, stay: &Stay, rng: &mut fastrand::Rng) -> Held {
+        let (u, s) = self.place(stay.spot());
+        let (from, to) = self.times(stay);
+        let at = [(-0.7, -0.6), (0.6, -0.4), (-0.2, 0.7), (0.9, 0.8)];
+        for (i, (du, ds)) in at.into_iter().enumerate() {
+            let piece = Thing::new(Kind::Boxes, u + du, s + ds, rng.f32() * PI, rng.u64(..));
+            let wait = 0.75 * i as f32;
+            self.stand(piece, from + wait, to - wait);
+        }
+        if from.is_finite() {
+            for (start, end) in [(from - 1.0, from + 5.5), (to - 5.5, to + 1.0)] {
+                self.worker(rng, (u, s), (start, end));
+            }
+        }
+        self.hold((u, s), 1.6, from, to)
+    }
+
+    fn wait(&mut self, stay: &Stay, rng: &mut fastrand::Rng) -> Held {
+        let (u, s) = self.place(stay.spot());
+        let (from, to) = self.times(stay);
+        let facing = if u >= 0.0 { -PI / 2.0 } else { PI / 2.0 };
+        let who = Who::Walker { umbrella: true, facing };
+        let path = if from.is_finite() {
+            vec![(from - 16.0, u, s - 20.0), (from, u, s), (to, u, s), (to + 16.0, u, s + 20.0)]
+        } else {
+            vec![(0.0, u, s), (2.0 * self.seconds, u, s)]
+        };
+        self.movers.push(Mover { who, seed: rng.u64(..), path });
+        Held { at: V3::new(u, s, 0.0), from, to }
     }
 
     /// Someone who comes from the footway, is busy beside the spot and goes back.

@@ -9,6 +9,7 @@ use super::backdrop;
 use super::brush::{Brush, Rgb};
 use super::develop::{Conditions, Light, Sensor, Weather, grain};
 use super::layout::Layout;
+use super::moment::{self, Corners, Moment, Sunlight};
 use super::shadow;
 use super::thing::{Class, Kind, Thing};
 use super::view::V3;
@@ -65,6 +66,8 @@ pub struct Studio {
     sprites: HashMap<[u64; 4], Arc<Sprite>>,
     /// Which thing is seen at a pixel: its number + 1.
     owner: Vec<u16>,
+    /// Where pixels lie on the ground; worked out once, where the light changes.
+    corners: Option<Corners>,
 }
 
 /// A picture size that cannot be painted.
@@ -86,6 +89,7 @@ impl Studio {
             sensor: Sensor::new(&conditions, width, height),
             sprites: HashMap::new(),
             owner: vec![0; (width * height) as usize],
+            corners: None,
             layout,
             conditions,
             width,
@@ -95,6 +99,11 @@ impl Studio {
 
     /// Takes a picture; `moment` decides its noise and raindrops.
     pub fn take(&mut self, things: &[Thing], moment: u64) -> Picture {
+        self.take_at(things, &Moment::plain(moment))
+    }
+
+    /// Takes a picture under the circumstances of its moment. The boxes of a shaken picture are those of the still one.
+    pub fn take_at(&mut self, things: &[Thing], moment: &Moment) -> Picture {
         let mut canvas = self.backdrop.clone();
         self.owner.fill(0);
         let view = self.layout.view;
@@ -103,10 +112,31 @@ impl Studio {
         order.sort_by(|a, b| b.0.total_cmp(&a.0));
         let sprites: Vec<Option<Arc<Sprite>>> = things.iter().map(|t| self.sprite(t)).collect();
 
+        if moment.sky.is_some() && self.corners.is_none() {
+            self.corners = Some(Corners::of(&view));
+        }
+        let sunlight = moment.sky.map(|sky| Sunlight::new(&self.layout, sky, things));
+        if let (Some(sunlight), Some(corners)) = (&sunlight, &self.corners) {
+            sunlight.fall(&mut canvas, corners);
+        }
+        let lights: Vec<f32> = match &sunlight {
+            Some(light) => things.iter().map(|thing| light.at(thing.u, thing.s)).collect(),
+            None => vec![1.0; things.len()],
+        };
         for &(_, i) in &order {
             if sprites[i].is_some() {
-                shadow::cast(&mut canvas, &self.layout, &self.conditions, &things[i]);
+                let thing = &things[i];
+                let sun = moment.sky.map_or(self.layout.sun, |sky| sky.sun);
+                // Under a cloud only what is right below a thing is darker.
+                let shadow = self.conditions.shadow * (0.2 + 0.8 * lights[i]);
+                let conditions = Conditions { shadow, ..self.conditions };
+                shadow::cast(&mut canvas, (&view, sun), &conditions, thing);
             }
+        }
+        let lit =
+            |i: usize| moment.beams && matches!(things[i].kind, Kind::Car(true)) && sprites[i].is_some();
+        for &(_, i) in order.iter().filter(|(_, i)| lit(*i)) {
+            moment::beam(&mut self.brush(&mut canvas), &things[i]);
         }
         if self.conditions.weather == Weather::Rain {
             for &(_, i) in &order {
@@ -117,16 +147,25 @@ impl Studio {
         }
         for &(_, i) in &order {
             if let Some(sprite) = &sprites[i] {
-                self.put(&mut canvas, sprite, (i + 1).min(usize::from(u16::MAX)) as u16);
+                let number = (i + 1).min(usize::from(u16::MAX)) as u16;
+                self.put(&mut canvas, sprite, (number, moment::brightness(lights[i])));
             }
         }
-        let mut rng = fastrand::Rng::with_seed(moment ^ self.layout.seed.rotate_left(32));
+        for &(_, i) in order.iter().filter(|(_, i)| lit(*i)) {
+            moment::dazzle(&mut self.brush(&mut canvas), &things[i]);
+        }
+        let mut rng = fastrand::Rng::with_seed(moment.seed ^ self.layout.seed.rotate_left(32));
         if self.conditions.weather == Weather::Rain {
             self.rain(&mut canvas, &mut rng);
         }
         let seen = self.seen(things, &sprites);
         let rgb = self.sensor.expose(canvas.data(), &mut rng);
+        let rgb = moment::shaken(rgb, self.width as usize, moment.shake);
         Picture { width: self.width, height: self.height, rgb, seen }
+    }
+
+    fn brush<'b>(&'b self, pixmap: &'b mut Pixmap) -> Brush<'b> {
+        Brush { view: &self.layout.view, sun: self.layout.sun, pixmap, origin: (0.0, 0.0) }
     }
 
     fn sprite(&mut self, thing: &Thing) -> Option<Arc<Sprite>> {
@@ -183,11 +222,13 @@ impl Studio {
         (x0 < x1 && y0 < y1).then_some([x0 as usize, y0 as usize, x1 as usize, y1 as usize])
     }
 
-    fn put(&mut self, canvas: &mut Pixmap, sprite: &Sprite, number: u16) {
+    /// Puts a thing into the picture, under its number and in so much light.
+    fn put(&mut self, canvas: &mut Pixmap, sprite: &Sprite, (number, light): (u16, f32)) {
         let (w, h) = (sprite.pixmap.width(), sprite.pixmap.height());
         let Some([x0, y0, x1, y1]) = self.inside(sprite.left, sprite.top, w, h) else { return };
         let source = sprite.pixmap.data();
         let target = canvas.data_mut();
+        let dim = (light < 0.999).then_some((light * 256.0) as u32);
         for y in y0..y1 {
             let row = (y as i32 + sprite.top) as usize * self.width as usize;
             for x in x0..x1 {
@@ -197,7 +238,11 @@ impl Studio {
                 if alpha == 0 {
                     continue;
                 }
-                over(&mut target[at * 4..at * 4 + 3], &source[from..from + 3], u32::from(alpha), 256);
+                let mut colour = [source[from], source[from + 1], source[from + 2]];
+                if let Some(dim) = dim {
+                    colour.iter_mut().for_each(|v| *v = ((u32::from(*v) * dim) >> 8) as u8);
+                }
+                over(&mut target[at * 4..at * 4 + 3], &colour, u32::from(alpha), 256);
                 if alpha >= 128 {
                     self.owner[at] = number;
                 }

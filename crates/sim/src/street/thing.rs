@@ -152,6 +152,8 @@ impl Thing {
             Kind::Parasol => depth - stall::radius(self.seed, false),
             Kind::Umbrella => depth - 0.2,
             Kind::Heap => depth - 0.7,
+            // What stands inside is seen through it.
+            Kind::Prop(Prop::Doorway) => depth + 3.0,
             _ => depth,
         }
     }

@@ -61,6 +61,9 @@ pub struct Traffic {
     /// Cars that drive through, per minute.
     #[serde(default)]
     pub cars_per_minute: f32,
+    /// Share of the people who carry an umbrella, 0..=1 [default: 0.65 in the rain, none else].
+    #[serde(default)]
+    pub umbrellas: Option<f32>,
 }
 
 /// A strip of the ground around a place.
@@ -104,6 +107,10 @@ pub enum Act {
     Stall(Stay),
     /// Barriers and cartons are put into the way, and taken away again.
     Obstruct(Stay),
+    /// Cartons are piled up in the way, and taken away again.
+    Pile(Stay),
+    /// Someone with an umbrella comes, waits, and walks on.
+    Wait(Stay),
 }
 
 /// Where and how long.
@@ -140,22 +147,29 @@ impl Act {
             Self::Park(_) => "park",
             Self::Stall(_) => "stall",
             Self::Obstruct(_) => "obstruct",
+            Self::Pile(_) => "pile",
+            Self::Wait(_) => "wait",
         }
     }
 
-    /// Which situation it is where that counts.
+    /// Which situation it is where that counts; none has the name "nothing".
     pub fn situation(&self) -> &'static str {
         match self {
             Self::Park(_) => "illegal_parking",
             Self::Stall(_) => "street_vending",
-            Self::Obstruct(_) => "road_obstructed",
+            Self::Obstruct(_) | Self::Pile(_) => "road_obstructed",
+            Self::Wait(_) => "nothing",
         }
     }
 
     /// Where and how long.
     pub fn stay(&self) -> &Stay {
         match self {
-            Self::Park(stay) | Self::Stall(stay) | Self::Obstruct(stay) => stay,
+            Self::Park(stay)
+            | Self::Stall(stay)
+            | Self::Obstruct(stay)
+            | Self::Pile(stay)
+            | Self::Wait(stay) => stay,
         }
     }
 }
@@ -246,6 +260,7 @@ impl Timeline {
         within("noise", self.noise, 0.0, 40.0);
         within("traffic.pedestrians", self.traffic.pedestrians, 0.0, 60.0);
         within("traffic.cars_per_minute", self.traffic.cars_per_minute, 0.0, 60.0);
+        within("traffic.umbrellas", self.traffic.umbrellas.unwrap_or(0.0), 0.0, 1.0);
         for (i, zone) in self.zones.iter().enumerate() {
             within(&format!("zones[{i}].along"), zone.along, 0.5, 60.0);
             within(&format!("zones[{i}].wide"), zone.wide, 0.5, 20.0);

@@ -6,7 +6,8 @@ use super::stage::Stage;
 
 impl Stage {
     /// People on the footways, some of whom cross at the zebra; `present` at any time.
-    pub(super) fn walkers(&mut self, present: f32, rng: &mut fastrand::Rng) {
+    pub(super) fn walkers(&mut self, present: f32, umbrellas: Option<f32>, rng: &mut fastrand::Rng) {
+        let umbrellas = umbrellas.unwrap_or(if self.wet { 0.65 } else { 0.0 });
         let (near, far) = (-3.0_f32, 52.0_f32);
         let walk = (far - near) / 1.25;
         let count = (present * self.seconds / walk).round() as usize;
@@ -23,7 +24,7 @@ impl Stage {
                 }
                 _ => timed(start, pace, &[(u, s0), (u, s1)]),
             };
-            let umbrella = self.wet && rng.f32() < 0.65;
+            let umbrella = umbrellas > 0.0 && rng.f32() < umbrellas;
             self.traffic.push(Mover { who: Who::Walker { umbrella, facing: 0.0 }, seed: rng.u64(..), path });
         }
     }
