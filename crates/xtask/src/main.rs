@@ -54,6 +54,15 @@ enum Job {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Kills worker, desk, broker and wire while events are made, and says whether all of them arrived, once each.
+    Crash {
+        /// Blows, two in a second. A run of all tests has 200
+        #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+        rounds: u64,
+        /// The same seed strikes in the same order
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Feeds the parsers of `ingest` with bytes that a fuzzer makes up; finds are under target/fuzz/artifacts.
     Fuzz(fuzz::Args),
 }
@@ -84,6 +93,10 @@ fn run(job: Job) -> Result<ExitCode> {
     let system = Local::look(&workspace_root())?;
     match job {
         Job::Fuzz(args) => fuzz::run(&workspace_root(), &args).map(|()| ExitCode::SUCCESS),
+        Job::Crash { rounds, seed } => {
+            setup::install(&system)?;
+            crash(rounds, seed)
+        }
         Job::Setup { check: true } => Ok(setup::check(&system)),
         Job::Setup { check: false } => setup::install(&system).map(|()| ExitCode::SUCCESS),
         Job::Demo { args } => {
@@ -125,13 +138,26 @@ fn test_arguments(args: Vec<OsString>, nextest: bool) -> Vec<OsString> {
     all
 }
 
+/// By the tests' own runner, as nextest would end what runs for minutes.
+fn crash(rounds: u64, seed: Option<u64>) -> Result<ExitCode> {
+    let name = "crash::nothing_is_lost_or_doubled_whatever_dies";
+    let words = ["test", "--package", "huiyan", "--test", "main", "--", "--exact", name, "--nocapture"];
+    let mut settings = vec![("HUIYAN_CRASH_ROUNDS", rounds.to_string())];
+    settings.extend(seed.map(|seed| ("HUIYAN_CRASH_SEED", seed.to_string())));
+    become_cargo_with(words.map(OsString::from).into(), settings)
+}
+
 /// Replaces this process, so that signals and the exit code need no relaying. The working directory stays the
 /// caller's: a relative `--video street.mp4` means what it says.
 fn become_cargo(args: Vec<OsString>) -> Result<ExitCode> {
+    become_cargo_with(args, Vec::new())
+}
+
+fn become_cargo_with(args: Vec<OsString>, settings: Vec<(&str, String)>) -> Result<ExitCode> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let by_hand = args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
     println!("cargo {by_hand}");
-    let error = Command::new(cargo).args(args).exec();
+    let error = Command::new(cargo).args(args).envs(settings).exec();
     Err(error).with_context(|| format!("cannot start cargo; by hand: cargo {by_hand}"))
 }
 
