@@ -16,6 +16,7 @@ mod health;
 mod live;
 mod picture_health;
 mod pipeline;
+mod reference;
 mod scene_stage;
 mod table;
 mod versions;
@@ -48,10 +49,12 @@ enum Command {
     Probe(cmd::probe::Args),
     /// Say how cameras and workers are, and what is open, from what the broker retains
     Status(cmd::status::Args),
-    /// Print the JSON Schema of a fleet's YAML, for editors
-    Schema,
+    /// Print the JSON Schema of a fleet's YAML, for editors; or write the wire contract
+    Schema(cmd::check::SchemaArgs),
     /// Run the pipeline on a video file as fast as it goes: events as JSON lines, an annotated video
     Replay(cmd::replay::Args),
+    /// Compare events with what is true: of files, of clips, or of rendered streets played through the pipeline
+    Eval(cmd::eval::Args),
     /// Serve simulated cameras over RTSP, or render pictures for training
     Sim(cmd::sim::Args),
     /// Measure a stage, or all of them, beside the floor under it
@@ -91,8 +94,9 @@ fn main() -> ExitCode {
         Command::Diff(args) => cmd::diff::run(args),
         Command::Probe(args) => cmd::probe::run(args),
         Command::Status(args) => cmd::status::run(args),
-        Command::Schema => cmd::check::schema(),
+        Command::Schema(args) => cmd::check::schema(&args),
         Command::Replay(args) => cmd::replay::run(args),
+        Command::Eval(args) => cmd::eval::run(args),
         Command::Sim(args) => cmd::sim::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Models(args) => cmd::models::run(args),

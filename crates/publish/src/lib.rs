@@ -12,10 +12,13 @@
 //! What is on the wire, and in which topic, is described by the types of [`wire`]; the files in `testdata/` are
 //! the same as examples for integrators, and the tests hold the two together.
 
+pub mod contract;
 mod ear;
 mod evidence;
 mod link;
 mod message;
+pub mod mqtt;
+mod metrics;
 mod outbox;
 mod publisher;
 pub mod wire;
@@ -27,7 +30,10 @@ mod tests;
 
 pub use ear::{Ear, EarCounters, Heard, HeardError, OnHeard, ReplyTo, read as read_heard};
 pub use evidence::{Blur, EvidenceError, Jpeg};
-pub use link::backoff;
-pub use outbox::{Depth, Outbox, OutboxError, SceneState};
+pub use mqtt::backoff;
+pub use metrics::{BOUNDS_MS, Delivered, Histogram, Metrics};
+pub use outbox::{
+    Depth, HELD_BYTES, HELD_EVENTS, Outbox, OutboxError, Salvage, SceneState, Trouble, TroubleKind,
+};
 pub use publisher::{Link, Options, Publisher, StartError, State, SubmitError, Submitted};
 pub use wire::ModelInfo;

@@ -3,7 +3,7 @@
 use flow::Event;
 
 use crate::wire::{
-    CameraInfo, Code, EventData, EventMessage, Evidence, LocationInfo, ModelInfo, Object, PhaseName,
+    CameraInfo, Code, ConfirmedBy, EventData, EventMessage, Evidence, LocationInfo, ModelInfo, Object, PhaseName,
     SituationInfo, Text, Times,
 };
 
@@ -35,6 +35,7 @@ impl Speaker {
             subject: key.camera.clone(),
             time: event.captured,
             datacontenttype: "application/json".into(),
+            traceparent: Some(EventMessage::trace(event.id, event.sequence)),
             data: EventData {
                 event: event.id,
                 phase,
@@ -51,17 +52,27 @@ impl Speaker {
                 rule: event.rule.into(),
                 times: times(event),
                 confidence: event.confidence,
-                objects: event.objects.iter().map(object).collect(),
+                objects: event.objects.iter().map(Object::from).collect(),
                 evidence,
                 model: model.clone(),
                 config_hash: self.config_hash.clone(),
                 worker: self.worker.clone(),
                 epoch: 0,
-                problem: format!("{}/{}/{}", key.camera, key.zone, key.situation),
+                problem: problem(event.same_as.as_ref().map_or(key, |first| &first.key)),
+                place: event.place.and_then(|place| {
+                    let crs = camera.location.as_ref()?.crs.to_string();
+                    Some(LocationInfo { x: place.x, y: place.y, crs })
+                }),
+                same_as: event.same_as.as_ref().map(|first| first.event),
                 recurs: event.recurs,
+                confirmed_by: event.confirmed_by.as_ref().map(ConfirmedBy::from),
             },
         }
     }
+}
+
+fn problem(key: &flow::SituationKey) -> String {
+    format!("{}/{}/{}", key.camera, key.zone, key.situation)
 }
 
 /// One line for a person, in both languages; never a finding, always a suspicion.
@@ -108,12 +119,20 @@ fn times(event: &Event) -> Times {
     Times { first_seen: event.first_seen, began: event.began, last_seen: event.last_seen, ended }
 }
 
-fn object(object: &flow::EventObject) -> Object {
-    Object {
-        class: object.class.clone(),
-        score: object.score,
-        bbox: object.bbox,
-        track: object.track,
-        first_seen: object.first_seen,
+impl From<&flow::Confirmation> for ConfirmedBy {
+    fn from(said: &flow::Confirmation) -> Self {
+        Self { model: said.model.clone(), class: said.class.clone(), score: said.score }
+    }
+}
+
+impl From<&flow::EventObject> for Object {
+    fn from(object: &flow::EventObject) -> Self {
+        Self {
+            class: object.class.clone(),
+            score: object.score,
+            bbox: object.bbox,
+            track: object.track,
+            first_seen: object.first_seen,
+        }
     }
 }

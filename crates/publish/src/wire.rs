@@ -6,15 +6,17 @@
 mod command;
 mod event;
 mod hex;
+mod shape;
 mod status;
 mod topic;
 
 pub use command::{LookAnswer, LookCommand, MAX_COMMAND_BYTES, Picture, Verdict, VerdictMessage};
 pub use event::{
     CONTENT_TYPE, CameraInfo, Code, EventData, EventMessage, EventType, Evidence, LocationInfo,
-    MAX_EVENT_BYTES, ModelInfo, Object, PhaseName, ReadError, Role, SituationInfo, Text, Times,
+    ConfirmedBy, MAX_EVENT_BYTES, ModelInfo, Object, PhaseName, ReadError, Role, SituationInfo, Text, Times,
     peek_event_id,
 };
 pub use hex::{hex, sha256};
 pub use status::{CoverageMessage, HealthMessage, Outcome, Receipt, WorkerState, WorkerStatus};
+pub(crate) use topic::ROOT;
 pub use topic::{Topic, TopicError};

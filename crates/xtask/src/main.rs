@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_macros)]
 
 mod apt;
+mod contract;
 mod fuzz;
 mod requirement;
 mod runtime;
@@ -63,6 +64,8 @@ enum Job {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Validates the wire contract (configs/contract) with AsyncAPI's parser and ajv, which it installs under target/.
+    Contract,
     /// Feeds the parsers of `ingest` with bytes that a fuzzer makes up; finds are under target/fuzz/artifacts.
     Fuzz(fuzz::Args),
 }
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
 fn run(job: Job) -> Result<ExitCode> {
     let system = Local::look(&workspace_root())?;
     match job {
+        Job::Contract => contract::run(&system).map(|()| ExitCode::SUCCESS),
         Job::Fuzz(args) => fuzz::run(&workspace_root(), &args).map(|()| ExitCode::SUCCESS),
         Job::Crash { rounds, seed } => {
             setup::install(&system)?;

@@ -37,11 +37,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
         Err(mistakes) => return Err(UserError(mistakes.to_string()).into()),
     };
+    let warnings = fleet.broker.tls.as_ref().map(|tls| tls.warnings()).unwrap_or_default();
     let zones: usize = fleet.cameras.iter().map(|camera| camera.zones.len()).sum();
     if args.json {
         let summary = serde_json::json!({
             "cameras": fleet.cameras.len(), "zones": zones, "situations": fleet.situations.len(),
-            "models": fleet.models.len(), "config_hash": fleet.config_hash,
+            "models": fleet.models.len(), "config_hash": fleet.config_hash, "warnings": warnings,
         });
         println!("{summary}");
     } else {
@@ -53,11 +54,26 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             fleet.models.len(),
             begun.elapsed().as_secs_f64(),
         );
+        warnings.iter().for_each(|warning| println!("warning: {warning}"));
     }
     Ok(())
 }
 
-pub fn schema() -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(&fleet::schema())?);
+/// Print the JSON Schema of a fleet's YAML, for editors; or write the wire contract.
+#[derive(Debug, clap::Args)]
+pub struct SchemaArgs {
+    /// Write what travels over MQTT into this folder instead: an AsyncAPI document and JSON Schemas. A contract of the
+    /// same version that is there already is replaced only where nothing breaks
+    #[arg(long, value_name = "DIR")]
+    contract: Option<PathBuf>,
+}
+
+pub fn schema(args: &SchemaArgs) -> anyhow::Result<()> {
+    let Some(folder) = &args.contract else {
+        println!("{}", serde_json::to_string_pretty(&fleet::schema())?);
+        return Ok(());
+    };
+    let written = publish::contract::write(folder).map_err(|error| UserError(error.to_string()))?;
+    written.iter().for_each(|path| println!("{}", path.display()));
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::message::Speaker;
 use crate::testing::sample as make;
 use crate::wire::{
-    EventMessage, Evidence, HealthMessage, Outcome, ReadError, Receipt, Role, WorkerState, WorkerStatus,
-    peek_event_id,
+    EventMessage, Evidence, HealthMessage, LookAnswer, LookCommand, Object, Outcome, Picture, ReadError,
+    Receipt, Role, Verdict, VerdictMessage, WorkerState, WorkerStatus, peek_event_id,
 };
 
 fn speaker() -> Speaker {
@@ -47,6 +47,18 @@ fn events_equal_their_golden_files() {
     same_as_file("event-began.json", &message(0));
     same_as_file("event-updated.json", &message(1));
     same_as_file("event-ended.json", &message(2));
+}
+
+#[test]
+fn an_event_says_what_confirmed_it() {
+    let mut event = make::event(1, 0);
+    event.confirmed_by = Some(flow::Confirmation {
+        model: flow::ModelId::new("street-confirm").unwrap(),
+        class: flow::ClassName::new("vendor"),
+        score: flow::Score::new(0.9375).unwrap(),
+    });
+    let message = speaker().message(&event, &make::camera(), &make::situation(), &make::model(), vec![]);
+    same_as_file("event-confirmed.json", &message);
 }
 
 #[test]
@@ -99,6 +111,33 @@ fn other_messages_equal_their_golden_files() {
         at: make::time(61),
     };
     same_as_file("receipt.json", &receipt);
+}
+
+#[test]
+fn what_others_tell_a_worker_and_its_answer_equal_their_golden_files() {
+    let event = make::event(1, 0);
+    let verdict = VerdictMessage {
+        event: event.id,
+        verdict: Verdict::NotAProblem,
+        reason: "车主在卸货".into(),
+        at: make::time(120),
+    };
+    same_as_file("verdict.json", &verdict);
+    let command = LookCommand { reply_to: Some("huiyan/v1/huinan/reply/desk-1".into()) };
+    same_as_file("look-command.json", &command);
+    let answer = LookAnswer {
+        camera: make::camera().id,
+        captured: Some(make::time(121)),
+        objects: event.objects.iter().map(Object::from).collect(),
+        open: vec![event.id],
+        picture: Some(Picture {
+            media_type: "image/jpeg".into(),
+            sha256: "ef".repeat(32),
+            data: "/9j/4AAQSkZJRgABAQAAAQABAAD/2Q==".into(),
+        }),
+        error: String::new(),
+    };
+    same_as_file("look-answer.json", &answer);
 }
 
 #[test]

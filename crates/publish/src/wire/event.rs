@@ -4,7 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use flow::{CameraId, ClassName, EventId, ModelId, NormBox, Phase, Score, SituationId, Timestamp, ZoneId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::shape;
 
 /// Content type of an event message (CloudEvents MQTT binding, section 3.2: structured mode).
 pub const CONTENT_TYPE: &str = "application/cloudevents+json; charset=utf-8";
@@ -14,29 +17,40 @@ pub const MAX_EVENT_BYTES: usize = 256 * 1024;
 
 /// Something happened to a situation. `source` + `id` is unique: a message that comes twice is recognised by it
 /// (CloudEvents 1.0, "id").
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EventMessage {
     /// `1.0`.
+    #[schemars(with = "shape::One")]
     pub specversion: String,
     /// `{event id}.{sequence}`.
+    #[schemars(with = "shape::Message")]
     pub id: String,
     /// `/{site}/{worker}`.
+    #[schemars(with = "shape::Source")]
     pub source: String,
     /// What happened.
     #[serde(rename = "type")]
     pub kind: EventType,
     /// The camera.
+    #[schemars(with = "shape::Id")]
     pub subject: CameraId,
     /// When: the capture time of the look that decided.
+    #[schemars(with = "shape::Time")]
     pub time: Timestamp,
     /// `application/json`: how `data` is coded.
+    #[schemars(with = "shape::Json")]
     pub datacontenttype: String,
+    /// The trace of the situation, as in the user property of the same name (CloudEvents extension "Distributed Tracing",
+    /// W3C Trace Context): here for clients without user properties (MQTT 3.1.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<shape::Trace>")]
+    pub traceparent: Option<String>,
     /// The event.
     pub data: EventData,
 }
 
 /// The CloudEvents type; its last part is the version of [`EventData`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum EventType {
     /// A situation began.
     #[serde(rename = "huiyan.situation.began.v1")]
@@ -50,7 +64,7 @@ pub enum EventType {
 }
 
 /// Where a situation is in its life, as a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PhaseName {
     /// It began.
@@ -92,9 +106,10 @@ impl From<Phase> for PhaseName {
 }
 
 /// The event.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EventData {
     /// Which situation; the same from `began` to `ended`.
+    #[schemars(with = "shape::Event")]
     pub event: EventId,
     /// Where it is in its life.
     pub phase: PhaseName,
@@ -110,12 +125,14 @@ pub struct EventData {
     /// Seen by.
     pub camera: CameraInfo,
     /// In which zone of the camera's picture.
+    #[schemars(with = "shape::Id")]
     pub zone: ZoneId,
-    /// By which rule: `dwell`.
+    /// By which rule: `dwell`, `together`, `coverage`, `count`, `cross` or `model`.
     pub rule: String,
     /// When.
     pub times: Times,
     /// How sure, 0..=1.
+    #[schemars(with = "shape::Share")]
     pub confidence: Score,
     /// What takes part.
     #[serde(default)]
@@ -126,20 +143,49 @@ pub struct EventData {
     /// Seen with.
     pub model: ModelInfo,
     /// SHA-256 of the worker's configuration.
+    #[schemars(with = "shape::Sha256")]
     pub config_hash: String,
     /// Seen by the process of this name.
+    #[schemars(with = "shape::Id")]
     pub worker: String,
     /// The assignment under which the worker watches the camera; a desk refuses an older one. 0 without a cluster.
     pub epoch: u64,
-    /// `{camera}/{zone}/{situation}`: equal for what may be the same problem.
+    /// `{camera}/{zone}/{situation}`: equal for what may be the same problem. Where `same_as` is given, the key of that
+    /// one.
     pub problem: String,
+    /// Where its things stand on the map.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<LocationInfo>,
+    /// The situation of another camera that is the same problem and was told of first: this is another view of it, and
+    /// opens no case of its own. The problem is over when each of them has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<shape::Event>")]
+    pub same_as: Option<EventId>,
     /// The situation of this kind that was in the same place not long before: the same problem again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<shape::Event>")]
     pub recurs: Option<EventId>,
+    /// What a second model made of the place before the situation was told of; absent where its rule asks none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed_by: Option<ConfirmedBy>,
+}
+
+/// What a second model said.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ConfirmedBy {
+    /// Its id.
+    #[schemars(with = "shape::Id")]
+    pub model: ModelId,
+    /// The class that it gave to the place.
+    #[schemars(with = "shape::Class")]
+    pub class: ClassName,
+    /// How sure it was, 0..=1.
+    #[schemars(with = "shape::Share")]
+    pub score: Score,
 }
 
 /// A text in two languages.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Text {
     /// Chinese.
     pub zh: String,
@@ -148,9 +194,10 @@ pub struct Text {
 }
 
 /// A kind of situation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SituationInfo {
     /// Id, also a level of the topic.
+    #[schemars(with = "shape::Id")]
     pub id: SituationId,
     /// Chinese name.
     pub zh: String,
@@ -159,7 +206,7 @@ pub struct SituationInfo {
 }
 
 /// A number in a numbering. Two national numberings disagree, so a number never travels alone.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Code {
     /// Which numbering.
     pub set: String,
@@ -172,9 +219,10 @@ pub struct Code {
 }
 
 /// A camera, as far as a receiver needs it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CameraInfo {
     /// Id, also a level of the topic.
+    #[schemars(with = "shape::Id")]
     pub id: CameraId,
     /// Camera class, for example `community`.
     pub class: String,
@@ -193,7 +241,7 @@ pub struct CameraInfo {
 }
 
 /// A place on the map. The reference system is named because mixing two puts a case into the wrong grid.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LocationInfo {
     /// Longitude in degrees, or metres.
     pub x: f64,
@@ -204,37 +252,45 @@ pub struct LocationInfo {
 }
 
 /// When, all UTC.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Times {
     /// The things that make it up were first seen.
+    #[schemars(with = "shape::Time")]
     pub first_seen: Timestamp,
     /// The rule held for the first time.
+    #[schemars(with = "shape::Time")]
     pub began: Timestamp,
     /// The last look at which it was seen.
+    #[schemars(with = "shape::Time")]
     pub last_seen: Timestamp,
     /// The first look at which it was gone; with `ended` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<shape::Time>")]
     pub ended: Option<Timestamp>,
 }
 
 /// A thing that takes part.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Object {
     /// What.
+    #[schemars(with = "shape::Class")]
     pub class: ClassName,
     /// How sure, 0..=1.
+    #[schemars(with = "shape::Share")]
     pub score: Score,
     /// `[x0, y0, x1, y1]` as shares of the evidence picture, from its top left corner. Not drawn into the picture.
     #[serde(rename = "box", with = "corners")]
+    #[schemars(with = "shape::Corners")]
     pub bbox: NormBox,
     /// Number of its track.
     pub track: u64,
     /// First look at which it was seen.
+    #[schemars(with = "shape::Time")]
     pub first_seen: Timestamp,
 }
 
 /// What an evidence picture shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// The situation when it began.
@@ -284,13 +340,15 @@ impl From<PhaseName> for Role {
 }
 
 /// A picture.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Evidence {
     /// What it shows.
     pub role: Role,
     /// `image/jpeg`.
+    #[schemars(with = "shape::MediaType")]
     pub media_type: String,
     /// SHA-256 of its bytes.
+    #[schemars(with = "shape::Sha256")]
     pub sha256: String,
     /// Where it is: the MQTT topic on which it was published.
     #[serde(rename = "ref")]
@@ -302,13 +360,15 @@ pub struct Evidence {
 }
 
 /// A model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelInfo {
     /// Its id.
+    #[schemars(with = "shape::Id")]
     pub id: ModelId,
     /// The author's version.
     pub version: String,
     /// SHA-256 of the model file.
+    #[schemars(with = "shape::Sha256")]
     pub sha256: String,
 }
 
@@ -379,6 +439,13 @@ impl EventMessage {
     /// The JSON.
     pub fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
         serde_json::to_vec(self)
+    }
+
+    /// W3C Trace Context of a situation's message: one trace per situation (its id has the 16 bytes of a trace id), one
+    /// span per message.
+    pub fn trace(event: EventId, sequence: u32) -> String {
+        let trace: String = event.to_string().chars().filter(|c| *c != '-').collect();
+        format!("00-{trace}-{:016x}-00", u64::from(sequence) + 1)
     }
 
     /// The CloudEvents id of a situation's message.

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 
 use flow::{CameraId, EventId, Minutes, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::shape;
+
 /// How a camera is doing; retained, the latest counts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HealthMessage {
     /// Whose.
+    #[schemars(with = "shape::Id")]
     pub camera: CameraId,
     /// `connecting`, `streaming`, `no_data`, `auth_failed`, `refused`, `unsupported`, `broken`, `frozen`, `dark`,
     /// `losing` or `suspended`.
@@ -17,6 +21,7 @@ pub struct HealthMessage {
     #[serde(default)]
     pub reason: String,
     /// Since when.
+    #[schemars(with = "shape::Time")]
     pub since: Timestamp,
     /// Pictures per second as measured, once known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,6 +40,7 @@ pub struct HealthMessage {
     pub clock_offset_s: Option<f64>,
     /// When the last whole picture arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<shape::Time>")]
     pub last_picture: Option<Timestamp>,
     /// What receives it: `lean`, `retina` or `rtspsrc`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,11 +52,12 @@ pub struct HealthMessage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<CoverageMessage>,
     /// The worker that says so.
+    #[schemars(with = "shape::Id")]
     pub worker: String,
 }
 
 /// A camera's time in seconds: the parts by state add up to the whole, but for rounding.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CoverageMessage {
     /// All of it.
     pub total_s: f64,
@@ -99,7 +106,7 @@ impl HealthMessage {
 }
 
 /// Whether a worker is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum WorkerState {
     /// Connected.
@@ -109,9 +116,10 @@ pub enum WorkerState {
 }
 
 /// A worker's birth and death; retained.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerStatus {
     /// Whose.
+    #[schemars(with = "shape::Id")]
     pub worker: String,
     /// There or not.
     pub state: WorkerState,
@@ -119,15 +127,17 @@ pub struct WorkerStatus {
     #[serde(default)]
     pub reason: String,
     /// When its process started.
+    #[schemars(with = "shape::Time")]
     pub started: Timestamp,
     /// Version of the program.
     pub version: String,
     /// SHA-256 of its configuration.
+    #[schemars(with = "shape::Sha256")]
     pub config_hash: String,
 }
 
 /// What became of an event at the desk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// It opened a case or was attached to one.
@@ -139,12 +149,14 @@ pub enum Outcome {
 }
 
 /// The desk's answer to an event message.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Receipt {
     /// About which situation.
+    #[schemars(with = "shape::Event")]
     pub event: EventId,
     /// Which of its messages, where that could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<shape::Message>")]
     pub message: Option<String>,
     /// What became of it.
     pub outcome: Outcome,
@@ -155,5 +167,6 @@ pub struct Receipt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// When it was decided.
+    #[schemars(with = "shape::Time")]
     pub at: Timestamp,
 }

@@ -7,8 +7,8 @@ use flow::{CameraId, EventId, IdError, SituationId};
 
 use super::Role;
 
-/// Root of every topic; the number changes when a body changes its meaning.
-const ROOT: &str = "huiyan/v1";
+/// Root of every topic; the number, the contract's version, changes when a body changes its meaning.
+pub(crate) const ROOT: &str = "huiyan/v1";
 
 /// A topic. `Display` writes it, `FromStr` reads it; both ways hold only names that are safe in a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
