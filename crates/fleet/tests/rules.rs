@@ -154,3 +154,83 @@ fn mistakes_in_rules_name_their_place() {
         assert!(message.starts_with(expected), "{message}\nexpected {expected}");
     }
 }
+
+/// A second model, a classifier.
+fn confirming(folder: &Folder) {
+    let classes = "[vendor, parked_tricycle, \"-\"]";
+    let card = common::card("street-confirm", classes);
+    let card = card
+        .replace("head: yolox", "head: classifier")
+        .replace("width: 416, height: 256", "width: 96, height: 96");
+    folder.write("models/street-confirm/model.onnx", "no model, but a file");
+    folder.write("models/street-confirm/card.yaml", card);
+}
+
+const TWO_MODELS: &str =
+    "site: s\nmodels: {street-demo: models/street-demo, street-confirm: models/street-confirm}\n";
+
+#[test]
+fn a_situation_may_ask_a_second_model() {
+    let folder = Folder::new();
+    confirming(&folder);
+    let load = |confirm: &str| {
+        let rule = format!("{{dwell: {{classes: [goods]}}, confirm: {confirm}}}");
+        let text = with(&rule, "").replace(HEAD, TWO_MODELS);
+        folder.load_text(&text).map(|fleet| fleet.cameras[0].zones[0].rules[0].confirm.clone().unwrap())
+    };
+    let confirm = load("{model: street-confirm, accept: [vendor]}").unwrap();
+    let id = flow::ModelId::new("street-confirm").unwrap();
+    assert_eq!(confirm, fleet::Confirm::new(id, vec![ClassName::new("vendor")]));
+    let vendor = ClassName::new("vendor");
+    assert!(confirm.accepts(&vendor, 0.6) && !confirm.accepts(&vendor, 0.59));
+    assert!(!confirm.accepts(&ClassName::new("parked_tricycle"), 1.0));
+    let said =
+        "{model: street-confirm, accept: [vendor], at_least: 0.8, margin: 0.5, again_after: 2min, tries: 1}";
+    let confirm = load(said).unwrap();
+    assert_eq!((confirm.at_least, confirm.margin, confirm.tries), (0.8, 0.5, 1));
+    assert_eq!(confirm.again_after, Duration::from_secs(120));
+}
+
+#[test]
+fn what_a_second_model_cannot_say_is_refused_where_it_stands() {
+    let folder = Folder::new();
+    confirming(&folder);
+    let mistakes = |rule: &str| folder.mistakes(&with(rule, "").replace(HEAD, TWO_MODELS));
+    let dwell = |confirm: &str| format!("{{dwell: {{classes: [goods]}}, confirm: {confirm}}}");
+    let cases = [
+        (
+            "{model: street-confrim, accept: [vendor]}",
+            r#"confirm.model: "street-confrim" is no known model; did you mean "street-confirm"?"#,
+        ),
+        (
+            "{model: street-demo, accept: [goods]}",
+            r#"confirm.model: "street-demo" has the head yolox: it looks for things in whole pictures; expected a model with the head classifier"#,
+        ),
+        (
+            "{model: street-confirm, accept: [vendor, vender]}",
+            r#"confirm.accept[1]: "vender" is no class of the model street-confirm; did you mean "vendor"? it knows vendor, parked_tricycle"#,
+        ),
+        (
+            "{model: street-confirm, accept: [\"-\"]}",
+            r#"confirm.accept[0]: "-" is no class of the model street-confirm"#,
+        ),
+        ("{model: street-confirm}", "confirm.accept: is missing; expected a list of 1 to 1024 entries"),
+        ("{model: street-confirm, accept: [vendor], tries: 0}", r#"confirm.tries: "0" is out of range"#),
+        (
+            "{model: street-confirm, accept: [vendor], at_leats: 1}",
+            r#"confirm.at_leats: is no known key; did you mean "at_least"?"#,
+        ),
+    ];
+    for (confirm, wanted) in cases {
+        let found = mistakes(&dwell(confirm));
+        assert_eq!(found.len(), 1, "{confirm}: {found:#?}");
+        assert!(found[0].starts_with("main.yaml:3:") && found[0].contains(wanted), "{confirm}: {found:#?}");
+    }
+    let crossing = "{cross: {classes: [car]}, confirm: {model: street-confirm, accept: [vendor]}}";
+    let line = ", line: [[0, 0.5], [1, 0.5]]";
+    let found = folder.mistakes(&with(crossing, line).replace(HEAD, TWO_MODELS));
+    assert!(found[0].contains("confirm: stands beside cross"), "{found:#?}");
+    // Two mistakes in one place are told at once.
+    let found = mistakes(&dwell("{model: street-confirm, accept: [van, pile]}"));
+    assert_eq!(found.len(), 2, "{found:#?}");
+}

@@ -12,6 +12,8 @@
 mod accuracy;
 mod agree;
 mod calibrate;
+mod confirmer;
+mod crop;
 mod detector;
 mod gate;
 mod geometry;
@@ -33,6 +35,7 @@ mod tiles;
 pub use accuracy::{Accuracy, Found, Instances, InstancesImage, Picture, Thing, accuracy};
 pub use agree::Disagreement;
 pub use calibrate::{Sizing, Trial};
+pub use confirmer::{Confirmer, Opinion, Question, Unanswered};
 pub use detector::{Detector, Options, Route, Runner};
 pub use gate::{Gate, GateNumbers, Passage};
 pub use geometry::Placement;

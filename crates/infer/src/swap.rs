@@ -86,11 +86,11 @@ impl Versions {
 
 /// Where a thread finds the runner that is to take over from the one that it has.
 #[derive(Clone, Default)]
-struct Seat(Arc<Mutex<Option<Box<dyn Runner>>>>);
+pub(crate) struct Seat(Arc<Mutex<Option<Box<dyn Runner>>>>);
 
 impl Seat {
     /// Leaves a runner for the thread. One that was left before and not yet taken is replaced.
-    fn put(&self, runner: Box<dyn Runner>) {
+    pub fn put(&self, runner: Box<dyn Runner>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(runner);
     }
 
@@ -100,9 +100,16 @@ impl Seat {
 }
 
 /// A thread's runner of one model, whichever version that is.
-struct Changing {
+pub(crate) struct Changing {
     current: Box<dyn Runner>,
     seat: Seat,
+}
+
+impl Changing {
+    /// Begins with this one; the next is found in the seat.
+    pub fn new(current: Box<dyn Runner>, seat: Seat) -> Self {
+        Self { current, seat }
+    }
 }
 
 impl Runner for Changing {

@@ -26,11 +26,11 @@ const MAX_TILES: usize = 1_024;
 
 /// A part of a picture, in pixels. Left and top are even, so that chroma can be cut, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Region {
-    left: u32,
-    top: u32,
-    width: u32,
-    height: u32,
+pub(crate) struct Region {
+    pub left: u32,
+    pub top: u32,
+    pub width: u32,
+    pub height: u32,
 }
 
 /// Where tiles begin along one side: evenly spread, with at least the overlap asked for; the last one ends at the end.
@@ -72,7 +72,7 @@ fn cut((width, height): (u32, u32), tiles: &Tiles, input: (u32, u32)) -> Vec<Reg
 }
 
 /// A view of a part of the picture, as a frame of its own.
-fn view(frame: &Frame, picture: &HostPicture, region: Region) -> Option<Frame> {
+pub(crate) fn view(frame: &Frame, picture: &HostPicture, region: Region) -> Option<Frame> {
     let mut planes = Vec::with_capacity(3);
     for (index, plane) in picture.planes().iter().enumerate() {
         let shift = u32::from(index > 0);
