@@ -5,7 +5,7 @@ use url::Url;
 use crate::mistake::Problem;
 
 const RTSP: &str = "expected rtsp://host[:port]/path";
-const MQTT: &str = "expected mqtt://host[:port]";
+const MQTT: &str = "expected mqtt://host[:port] or mqtts://host[:port]";
 /// Names of parameters under which cameras take a password in their path or query.
 const PASSWORD_PARAMETERS: [&str; 7] = ["password=", "passwd=", "pwd=", "pass=", "psw=", "token=", "auth="];
 const STAND_IN: &str = "***";
@@ -40,7 +40,7 @@ pub(crate) fn mqtt(text: &str) -> Result<Url, Problem> {
                    the top-level `credentials`";
         return Err(Problem::new("holds a credential", way));
     }
-    let url = parse(text, &["mqtt"], MQTT)?;
+    let url = parse(text, &["mqtt", "mqtts"], MQTT)?;
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
         return Err(Problem::new("holds more than a host and a port", MQTT));
     }
@@ -127,6 +127,7 @@ mod tests {
         }
         assert_eq!(mqtt("mqtt://broker.example:1884").unwrap().port(), Some(1884));
         assert_eq!(mqtt("mqtt://127.0.0.1/").unwrap().port(), None);
+        assert_eq!(mqtt("mqtts://broker.example").unwrap().scheme(), "mqtts");
     }
 
     #[test]
@@ -161,6 +162,6 @@ mod tests {
         assert_eq!(problem("rtsp://h:99999/"), "is no address: invalid port number");
         assert_eq!(problem("rtsp://h/a b"), "holds a blank");
         assert_eq!(mqtt("mqtt://h/topic").unwrap_err().problem, "holds more than a host and a port");
-        assert_eq!(mqtt("mqtts://h").unwrap_err().problem, "does not begin with mqtt://");
+        assert_eq!(mqtt("tcp://h").unwrap_err().problem, "does not begin with mqtt://");
     }
 }

@@ -433,7 +433,7 @@ impl Kind {
             }
             Self::Path => "expected a path".to_owned(),
             Self::Rtsp => "expected rtsp://host[:port]/path".to_owned(),
-            Self::Mqtt => "expected mqtt://host[:port]".to_owned(),
+            Self::Mqtt => "expected mqtt://host[:port] or mqtts://host[:port]".to_owned(),
             Self::Listen => {
                 "expected an IP address and a port from 1 to 65535, such as 127.0.0.1:8080".to_owned()
             }

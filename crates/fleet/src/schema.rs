@@ -70,7 +70,7 @@ fn of_kind(kind: &'static Kind, defs: &mut Map<String, Value>) -> Value {
         Kind::Duration(..) => text(r"^[0-9]+(\.[0-9]+)?\s*(ms|s|min|h|d)$"),
         Kind::Size(..) => text(r"^[0-9]+(\.[0-9]+)?\s*(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)$"),
         Kind::Rtsp => text("^[Rr][Tt][Ss][Pp][Ss]?://[^/?#@]+([/?].*)?$"),
-        Kind::Mqtt => text("^[Mm][Qq][Tt][Tt]://[^/?#@]+/?$"),
+        Kind::Mqtt => text("^[Mm][Qq][Tt][Tt][Ss]?://[^/?#@]+/?$"),
         Kind::Listen => text(":[1-9][0-9]{0,4}$"),
         Kind::Secret => text("^(env|file):.+$"),
         Kind::Sha256 => text("^[0-9A-Fa-f]{64}$"),

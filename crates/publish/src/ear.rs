@@ -5,24 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flow::{CameraId, Counter, EventId};
-use rumqttc::NetworkOptions;
-use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::PublishProperties;
-use rumqttc::v5::mqttbytes::v5::{ConnectProperties, Packet, Publish};
-use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::evidence::MAX_JPEG_BYTES;
-use crate::link::backoff;
+use crate::mqtt::{Connection, Dialer, Hello, Incoming, LostError, Properties, Publish, Session};
 use crate::publisher::Options;
 use crate::wire::{LookAnswer, LookCommand, MAX_COMMAND_BYTES, Topic, Verdict, VerdictMessage};
 
-/// How long the broker keeps what was said while the worker was away.
-const SESSION_EXPIRY_S: u32 = 7 * 24 * 3_600;
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Answers that wait for the connection, at most.
 const MAX_WAITING: usize = 64;
+/// Messages that the broker may send before the first is acknowledged.
+const RECEIVE_MAX: u16 = 32;
+/// Larger packets are not for us: a command with its topic and properties.
+const MAX_PACKET: u32 = 4 * MAX_COMMAND_BYTES as u32;
 
 /// What was heard.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,7 +70,7 @@ pub struct EarCounters {
 /// Listens until dropped.
 #[derive(Debug)]
 pub struct Ear {
-    client: AsyncClient,
+    answers: mpsc::Sender<Publish>,
     counters: Arc<EarCounters>,
     task: JoinHandle<()>,
     _stop_when_dropped: DropGuard,
@@ -82,17 +79,20 @@ pub struct Ear {
 impl Ear {
     /// Starts to listen, on `handle`. Does not wait for the broker.
     pub fn start(options: &Options, handle: &tokio::runtime::Handle, on_heard: OnHeard) -> Self {
-        let (client, events) = AsyncClient::new(mqtt_options(options), MAX_WAITING);
+        let (answers, waiting) = mpsc::channel(MAX_WAITING);
         let counters = Arc::new(EarCounters::default());
         let stop = CancellationToken::new();
         let listener = Listener {
             site: options.site.clone(),
-            client: client.clone(),
+            hello: hello(options),
             counters: counters.clone(),
             on_heard,
+            waiting,
+            refused: false,
         };
-        let task = handle.spawn(listener.run(events, stop.clone()));
-        Self { client, counters, task, _stop_when_dropped: stop.drop_guard() }
+        let dialer = Dialer::new(options.broker.clone(), "listener");
+        let task = handle.spawn(listener.run(dialer, stop.clone()));
+        Self { answers, counters, task, _stop_when_dropped: stop.drop_guard() }
     }
 
     /// Counts.
@@ -103,22 +103,25 @@ impl Ear {
     /// Sends an answer; where it cannot be handed to the connection, whoever asked has to ask again.
     pub fn answer(&self, reply: &ReplyTo, answer: &LookAnswer) {
         let body = serde_json::to_vec(answer).expect("texts, numbers and times only");
-        let properties = PublishProperties {
-            content_type: Some("application/json".into()),
-            correlation_data: reply.correlation.clone(),
-            ..PublishProperties::default()
-        };
-        let sent =
-            self.client.try_publish_with_properties(&reply.topic, QoS::AtLeastOnce, false, body, properties);
-        if let Err(error) = sent {
+        let answered = self.answers.try_send(Publish {
+            topic: reply.topic.clone(),
+            payload: body.into(),
+            at_least_once: true,
+            properties: Properties {
+                content_type: Some("application/json".into()),
+                correlation: reply.correlation.clone(),
+                ..Properties::default()
+            },
+            ..Publish::default()
+        });
+        if answered.is_err() {
             self.counters.unanswered.add(1);
-            tracing::warn!(topic = reply.topic, camera = %answer.camera, %error, "answer not sent");
+            tracing::warn!(topic = reply.topic, camera = %answer.camera, "answer not sent: too many wait for the broker");
         }
     }
 
     /// Says goodbye: the broker keeps the session.
     pub async fn stop(self) {
-        let _ = self.client.try_disconnect();
         let Self { task, _stop_when_dropped, .. } = self;
         drop(_stop_when_dropped);
         let _ = tokio::time::timeout(Duration::from_secs(2), task).await;
@@ -127,62 +130,92 @@ impl Ear {
 
 struct Listener {
     site: String,
-    client: AsyncClient,
+    hello: Hello,
     counters: Arc<EarCounters>,
     on_heard: OnHeard,
+    waiting: mpsc::Receiver<Publish>,
+    /// That the broker refuses was told.
+    refused: bool,
 }
 
 impl Listener {
-    async fn run(self, mut events: EventLoop, stop: CancellationToken) {
-        let mut failures = 0;
+    async fn run(mut self, mut dialer: Dialer, stop: CancellationToken) {
         loop {
-            // `poll` is not dropped half-way except at the end: what it was about to say no longer matters then.
-            let event = tokio::select! {
-                event = events.poll() => event,
+            let connection = tokio::select! {
+                connection = dialer.dial(&self.hello, |_| ()) => connection,
                 () = stop.cancelled() => return,
             };
-            match event {
-                Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                    failures = 0;
-                    self.subscribe();
-                }
-                Ok(Event::Incoming(Packet::Publish(message))) => self.heard(&message),
-                Ok(_) => {}
-                // The publisher reports a lost broker; here it would be said twice.
-                Err(error) => {
-                    tracing::debug!(%error, "not listening");
-                    failures += 1;
-                    tokio::select! {
-                        () = tokio::time::sleep(backoff(failures)) => {}
-                        () = stop.cancelled() => return,
-                    }
-                }
+            match self.run_once(connection, &dialer, &stop).await {
+                Ok(()) if stop.is_cancelled() => return,
+                Ok(()) => dialer.restart(),
+                Err(error) => drop(dialer.lost(&error)),
+            }
+            tokio::select! {
+                () = dialer.pause() => {}
+                () = stop.cancelled() => return,
             }
         }
     }
 
-    fn subscribe(&self) {
-        for filter in [Topic::all_verdicts(&self.site), Topic::all_looks(&self.site)] {
-            if let Err(error) = self.client.try_subscribe(&filter, QoS::AtLeastOnce) {
-                tracing::warn!(filter, %error, "not subscribed");
+    /// One connection, until asked to stop or until the preferred broker is back.
+    async fn run_once(
+        &mut self,
+        mut connection: Connection,
+        dialer: &Dialer,
+        stop: &CancellationToken,
+    ) -> Result<(), LostError> {
+        let filters = [Topic::all_verdicts(&self.site), Topic::all_looks(&self.site)];
+        let id = connection.fresh_id(|_| false);
+        connection.subscribe(&filters, true, id);
+        let mut looked = Instant::now();
+        loop {
+            tokio::select! {
+                incoming = connection.next() => match incoming? {
+                    Incoming::Publish(message) => {
+                        self.heard(&message);
+                        connection.acknowledge(&message);
+                    }
+                    Incoming::SubAck { refusals, .. } => self.subscribed(&filters, &refusals),
+                    Incoming::PubAck { refusal: Some(reason), .. } => {
+                        self.counters.unanswered.add(1);
+                        tracing::warn!(%reason, "the broker refused an answer");
+                    }
+                    Incoming::PubAck { .. } => {}
+                },
+                // Answers may be lost with the connection: whoever asked has to ask again.
+                Some(answer) = self.waiting.recv() => {
+                    let id = connection.fresh_id(|_| false);
+                    connection.publish(&answer, id);
+                }
+                () = dialer.first_is_back(&self.hello, &mut looked) => break,
+                () = stop.cancelled() => break,
+            }
+        }
+        connection.close().await;
+        Ok(())
+    }
+
+    fn subscribed(&mut self, filters: &[String], refusals: &[Option<crate::mqtt::Reason>]) {
+        for (filter, refusal) in filters.iter().zip(refusals) {
+            if let Some(reason) = refusal
+                && !std::mem::replace(&mut self.refused, true)
+            {
+                tracing::warn!(filter, %reason, "not subscribed; expected an access list that lets this worker read there");
             }
         }
     }
 
     fn heard(&self, message: &Publish) {
         self.counters.heard.add(1);
-        let topic = String::from_utf8_lossy(&message.topic);
-        let properties = message.properties.as_ref();
-        let response = properties.and_then(|p| p.response_topic.clone());
-        let correlation = properties.and_then(|p| p.correlation_data.clone());
-        match read(&self.site, &topic, &message.payload, response, correlation) {
+        let Properties { response_topic, correlation, .. } = message.properties.clone();
+        match read(&self.site, &message.topic, &message.payload, response_topic, correlation) {
             Ok(heard) => {
                 let taken = (self.on_heard)(heard);
                 if taken { &self.counters.taken } else { &self.counters.overflowed }.add(1);
             }
             Err(error) => {
                 self.counters.refused.add(1);
-                let topic: String = topic.chars().take(200).collect();
+                let topic: String = message.topic.chars().take(200).collect();
                 tracing::warn!(topic, "refused: {error}");
             }
         }
@@ -256,24 +289,15 @@ pub fn read(
     }
 }
 
-fn mqtt_options(options: &Options) -> MqttOptions {
+fn hello(options: &Options) -> Hello {
     let Options { site, worker, broker, .. } = options;
-    let mut mqtt = MqttOptions::new(format!("huiyan-{site}-{worker}-ear"), &broker.host, broker.port);
-    let mut network = NetworkOptions::new();
-    network.set_tcp_nodelay(true);
-    mqtt.set_keep_alive(KEEP_ALIVE)
-        .set_clean_start(false)
-        .set_connection_timeout(5)
-        .set_network_options(network)
-        .set_connect_properties(ConnectProperties {
-            session_expiry_interval: Some(SESSION_EXPIRY_S),
-            max_packet_size: Some(MAX_JPEG_BYTES as u32),
-            ..ConnectProperties::new()
-        });
-    if let Some(credentials) = &broker.credentials {
-        mqtt.set_credentials(&credentials.user, credentials.password.reveal());
+    Hello {
+        client_id: format!("huiyan-{site}-{worker}-ear"),
+        session: Session::Kept(broker.session_expiry),
+        receive_maximum: RECEIVE_MAX,
+        max_packet: MAX_PACKET,
+        will: None,
     }
-    mqtt
 }
 
 #[cfg(test)]
