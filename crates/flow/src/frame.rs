@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::{CameraId, Luma, SessionId};
+use crate::{CameraId, DevicePicture, DownloadError, Luma, OnHost, SessionId};
 
 /// Which picture: the same numbers as its access unit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -35,13 +35,37 @@ impl Frame {
         let luma = Luma::of(&picture);
         Self { id, captured, pixels: Pixels::Host(picture), luma }
     }
+
+    /// A frame whose pixels stay on the accelerator that decoded them. They are copied once, for the grey picture.
+    ///
+    /// # Errors
+    /// Where they cannot be copied.
+    pub fn device(id: FrameId, captured: Timestamp, picture: DevicePicture) -> Result<Self, DownloadError> {
+        let luma = Luma::of(&picture.memory.download()?);
+        Ok(Self { id, captured, pixels: Pixels::Device(picture), luma })
+    }
 }
 
-/// Where the pixels are. A picture on an accelerator will be a second variant.
+/// Where the pixels are.
 #[derive(Debug)]
 pub enum Pixels {
     /// In main memory.
     Host(HostPicture),
+    /// In that of an accelerator.
+    Device(DevicePicture),
+}
+
+impl Pixels {
+    /// The picture in main memory; where it is elsewhere, a copy.
+    ///
+    /// # Errors
+    /// Where it cannot be copied from the accelerator.
+    pub fn on_host(&self) -> Result<OnHost<'_>, DownloadError> {
+        match self {
+            Self::Host(picture) => Ok(OnHost::Here(picture)),
+            Self::Device(picture) => picture.memory.download().map(OnHost::Copied),
+        }
+    }
 }
 
 /// One plane of samples, 8 bits each.
@@ -128,6 +152,11 @@ impl HostPicture {
     /// Y, Cb, Cr.
     pub fn planes(&self) -> &[Plane; 3] {
         &self.planes
+    }
+
+    /// Y, Cb, Cr.
+    pub(crate) fn into_planes(self) -> [Plane; 3] {
+        self.planes
     }
 }
 

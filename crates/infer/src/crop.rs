@@ -1,6 +1,6 @@
 //! A part of a picture as a picture of its own: what a second model is asked about.
 
-use flow::{Frame, NormBox, Pixels};
+use flow::{Frame, NormBox};
 
 use crate::tiles::{Region, view};
 
@@ -11,8 +11,8 @@ const LEAST: f32 = 4.0;
 /// model sees more of the street instead of padding or a squeezed picture. At the picture's edges the crop is moved inside,
 /// and where it is larger than the picture, cut off. A view of the planes: nothing is copied.
 pub(crate) fn crop(frame: &Frame, place: &NormBox, shape: (u32, u32)) -> Option<Frame> {
-    let Pixels::Host(picture) = &frame.pixels;
-    view(frame, picture, around(place, (picture.width(), picture.height()), shape))
+    let picture = frame.pixels.on_host().ok()?;
+    view(frame, &picture, around(place, (picture.width(), picture.height()), shape))
 }
 
 /// In whole pixels; left and top are even, so that chroma can be cut, too.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fleet::ModelCard;
-use flow::{Basis, Detection, Detections, Frame, Pixels, Score};
+use flow::{Basis, Detection, Detections, Frame, Score};
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use sha2::{Digest, Sha256};
@@ -103,6 +103,9 @@ pub enum LookError {
     /// ONNX Runtime failed.
     #[error("the run failed: {0}")]
     Run(#[from] ort::Error),
+    /// A picture cannot be had from the accelerator that decoded it.
+    #[error(transparent)]
+    Download(#[from] flow::DownloadError),
     /// The output is not what the card (and the file itself) promised.
     #[error("{}", list(.0))]
     Output(Vec<Disagreement>),
@@ -196,7 +199,7 @@ impl Model {
         let (card, file) = (self.card.card_path.clone(), self.card.file.clone());
         match source {
             LookError::Output(list) => ModelError::Disagree { card, file, list },
-            source @ LookError::Run(_) => ModelError::WarmUp { file, source },
+            source @ (LookError::Run(_) | LookError::Download(_)) => ModelError::WarmUp { file, source },
         }
     }
 
@@ -256,8 +259,7 @@ impl Model {
         let start = Instant::now();
         let mut places = Vec::with_capacity(frames.len());
         for (slot, frame) in frames.iter().enumerate() {
-            let Pixels::Host(picture) = &frame.pixels;
-            places.push(preprocessor.put(slot, picture));
+            places.push(preprocessor.put(slot, &*frame.pixels.on_host()?));
         }
         let ready = Instant::now();
         let (ran, broken) = runner.run(preprocessor.tensor(slots), slots, |mut outputs| {

@@ -231,7 +231,7 @@ impl<R: Runner> Tiled<R> {
 
     /// Adds what the tiles show to what was seen in the whole picture.
     fn add_tiles(&mut self, frame: &Frame, tiles: &Tiles, seen: &mut Detections) -> Result<(), LookError> {
-        let Pixels::Host(picture) = &frame.pixels;
+        let picture = &*frame.pixels.on_host()?;
         let size = (picture.width(), picture.height());
         let whole = seen.list.drain(..).map(|detection| Piece { detection, cut: [false; 4], source: 0 });
         let mut pieces: Vec<Piece> = whole.collect();

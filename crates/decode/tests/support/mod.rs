@@ -194,6 +194,7 @@ impl Source {
             key,
             role,
             lost_before: 0,
+            bytes_between: 0,
             data: data.into(),
         }
     }
@@ -248,8 +249,10 @@ impl Bench {
 }
 
 pub fn host(frame: &Frame) -> &HostPicture {
-    let Pixels::Host(picture) = &frame.pixels;
-    picture
+    match &frame.pixels {
+        Pixels::Host(picture) => picture,
+        Pixels::Device(_) => panic!("decoded on an accelerator"),
+    }
 }
 
 /// The rows of a plane without what lies between them.

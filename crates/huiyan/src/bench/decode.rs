@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use decode::{Pool, PoolOptions};
-use flow::{Codec, Frame, Pixels};
+use flow::{Codec, Frame};
 
 use super::material::{Keys, TempFolder, Units, size, wait_inside};
 use super::report::{Figure, Kind, Pairs};
@@ -103,7 +103,7 @@ impl Decoders {
         let seen = Arc::new(AtomicU64::new(0));
         let sum = seen.clone();
         let output = move |frame: Frame| {
-            let Pixels::Host(picture) = &frame.pixels;
+            let Ok(picture) = frame.pixels.on_host() else { return };
             sum.fetch_add(u64::from(picture.planes()[0].data[0]), Ordering::Relaxed);
         };
         let options = PoolOptions { threads, queue: 64, max_chained: 0, ..PoolOptions::default() };

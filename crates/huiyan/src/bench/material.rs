@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
+use crossbeam_channel::{Receiver, bounded};
 use decode::{Pool, PoolOptions};
 use flow::{
     AccessUnit, CameraId, Codec, Frame, FrameId, HostPicture, MediaTime, Pixels, Plane, Role, SessionId,
     Timestamp,
 };
-use sim::Clip;
+use sim::{Clip, ClipUnit};
 
 use crate::cmd::sim::{render, timelines};
 
@@ -96,37 +97,57 @@ impl Keys {
     }
 }
 
-/// Decodes pictures that stand alone, as those of a camera that sent them at these times.
-pub fn decoded(
-    codec: Codec,
-    pictures: &[(Duration, Bytes)],
-    camera: &CameraId,
-) -> anyhow::Result<Vec<Frame>> {
-    let frames: Arc<Mutex<Vec<Frame>>> = Arc::default();
-    let out = frames.clone();
-    let options = PoolOptions { threads: 1, queue: pictures.len().max(1), ..PoolOptions::default() };
-    let pool = Pool::new(
-        options,
-        move |frame| out.lock().unwrap_or_else(PoisonError::into_inner).push(frame),
-        |camera, fault| tracing::warn!(%camera, "{fault}"),
-    )?;
+/// The key pictures of a clip, as those of a camera that sent it, with what came between them.
+pub fn key_units(clip: &Clip, camera: &CameraId) -> Vec<AccessUnit> {
     let session = SessionId::next();
-    for (sequence, (at, data)) in pictures.iter().enumerate() {
-        pool.offer(AccessUnit {
+    let mut between = 0;
+    let mut key = |(sequence, unit): (usize, &ClipUnit)| {
+        if !unit.key {
+            between += unit.data.len() as u64;
+            return None;
+        }
+        Some(AccessUnit {
             camera: camera.clone(),
             session,
             sequence: sequence as u64,
-            codec,
-            media_time: MediaTime { ticks: (at.as_micros() * 9 / 100) as i64, clock_rate: 90_000 },
-            captured: Timestamp::UNIX_EPOCH + *at,
+            codec: clip.codec,
+            media_time: MediaTime { ticks: (unit.pts.as_micros() * 9 / 100) as i64, clock_rate: 90_000 },
+            captured: Timestamp::UNIX_EPOCH + unit.pts,
             key: true,
             role: Role::Alone,
             lost_before: 0,
-            data: data.clone(),
-        })?;
+            bytes_between: std::mem::take(&mut between),
+            data: unit.data.clone(),
+        })
+    };
+    clip.units.iter().enumerate().filter_map(&mut key).collect()
+}
+
+/// A decoder that is waited for.
+pub struct OneByOne {
+    pool: Pool,
+    frames: Receiver<Result<Frame, String>>,
+}
+
+impl OneByOne {
+    /// Starts it.
+    pub fn new() -> anyhow::Result<Self> {
+        let (send, frames) = bounded(16);
+        let failed = send.clone();
+        let pool = Pool::new(
+            PoolOptions { threads: 1, ..PoolOptions::default() },
+            move |frame| drop(send.send(Ok(frame))),
+            move |_, fault| drop(failed.send(Err(fault.to_string()))),
+        )?;
+        Ok(Self { pool, frames })
     }
-    pool.shutdown(Duration::from_secs(120));
-    Ok(std::mem::take(&mut *frames.lock().unwrap_or_else(PoisonError::into_inner)))
+
+    /// Decodes a picture that stands alone.
+    pub fn decode(&self, unit: AccessUnit) -> anyhow::Result<Frame> {
+        self.pool.offer(unit)?;
+        let frame = self.frames.recv_timeout(Duration::from_secs(30)).context("a picture takes 30 s")?;
+        frame.map_err(anyhow::Error::msg)
+    }
 }
 
 /// Makes access units of a number of cameras in turn.
@@ -162,6 +183,7 @@ impl Units {
             key: true,
             role: Role::Alone,
             lost_before: 0,
+            bytes_between: 0,
             data,
         }
     }
@@ -174,7 +196,7 @@ pub fn camera_id(number: usize) -> anyhow::Result<CameraId> {
 
 /// The same picture as a frame of another camera; the pixels are shared.
 pub fn as_camera(frame: &Frame, camera: &CameraId, sequence: u64) -> anyhow::Result<Frame> {
-    let Pixels::Host(picture) = &frame.pixels;
+    let picture = frame.pixels.on_host()?;
     let plane = |index: usize| {
         let plane: &Plane = &picture.planes()[index];
         Plane { data: plane.data.clone(), stride: plane.stride }

@@ -41,7 +41,7 @@ impl Runner for Perfect {
         self.looks += frames.len();
         self.largest_batch = self.largest_batch.max(frames.len());
         let look = |frame: &&Frame| {
-            let Pixels::Host(picture) = &frame.pixels;
+            let picture = frame.pixels.on_host().unwrap();
             let mut boxes: BTreeMap<u8, [f32; 4]> = BTreeMap::new();
             for y in 0..picture.height() as usize {
                 for x in 0..picture.width() as usize {
@@ -84,7 +84,7 @@ fn look(frame: &Frame, tiles: Tiles) -> (Vec<[u32; 4]>, Perfect) {
     let mut tiled = Tiled::new(inner, INPUT, 0.5, 8, Arc::new(move |_| Some(tiles.clone())));
     let looks = tiled.look(&[frame]).unwrap();
     assert_eq!(looks.len(), 1);
-    let Pixels::Host(picture) = &frame.pixels;
+    let picture = frame.pixels.on_host().unwrap();
     let (w, h) = (picture.width() as f32, picture.height() as f32);
     let pixels = |d: &Detection| {
         let b = &d.bbox;

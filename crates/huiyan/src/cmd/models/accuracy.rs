@@ -102,7 +102,7 @@ fn measure(
         let path = args.images.join(file);
         let frame = decoder.open(&path, id).with_context(|| path.display().to_string())?;
         let looks = model.look(&[&frame]).with_context(|| path.display().to_string())?;
-        let flow::Pixels::Host(pixels) = &frame.pixels;
+        let pixels = frame.pixels.on_host()?;
         let size = [f64::from(pixels.width()), f64::from(pixels.height())];
         picture.found = looks[0].list.iter().filter_map(|detection| found(&card, detection, size)).collect();
         pictures.push(picture);
@@ -151,6 +151,7 @@ impl Decoder {
             key: true,
             role: Role::Alone,
             lost_before: 0,
+            bytes_between: 0,
             data: Bytes::from(std::fs::read(path)?),
         };
         self.pool.offer(unit).map_err(|_| anyhow::anyhow!("the decoder is busy"))?;
