@@ -12,6 +12,8 @@ pub struct Gate {
     pub refresh: Duration,
     /// 1 is usual; 2 takes half as strong a difference for a change. > 0.
     pub sensitivity: f32,
+    /// A picture decoded at least this often, whatever the sizes of the coded pictures say; zero: every one.
+    pub decode_at_least_every: Duration,
 }
 
 static GATE: Shape = Shape {
@@ -29,6 +31,12 @@ static GATE: Shape = Shape {
             "1",
             "2 takes half as strong a difference for a change, 0.5 only twice as strong a one.",
         ),
+        default(
+            "decode_at_least_every",
+            Kind::Duration(Duration::ZERO, Duration::from_secs(60)),
+            "10s",
+            "A picture is decoded at least this often, although the sizes of the coded pictures are as usual; 0s: every one.",
+        ),
     ],
 };
 
@@ -41,6 +49,7 @@ pub(crate) struct GatePart {
     on: Option<bool>,
     refresh: Option<Duration>,
     sensitivity: Option<f32>,
+    decode_at_least_every: Option<Duration>,
 }
 
 impl GatePart {
@@ -55,6 +64,9 @@ impl GatePart {
                     .item("sensitivity")
                     .and_then(|_| fields.number("sensitivity"))
                     .map(|n| n as f32),
+                decode_at_least_every: fields
+                    .item("decode_at_least_every")
+                    .and_then(|_| fields.duration("decode_at_least_every")),
             },
             _ => Self::default(),
         }
@@ -66,6 +78,7 @@ impl GatePart {
             on: self.on.or(class.on),
             refresh: self.refresh.or(class.refresh),
             sensitivity: self.sensitivity.or(class.sensitivity),
+            decode_at_least_every: self.decode_at_least_every.or(class.decode_at_least_every),
         }
     }
 
@@ -76,6 +89,9 @@ impl GatePart {
         Some(Gate {
             refresh: self.refresh.or(defaults.duration("refresh"))?,
             sensitivity: self.sensitivity.or(defaults.number("sensitivity").map(|n| n as f32))?,
+            decode_at_least_every: self
+                .decode_at_least_every
+                .or(defaults.duration("decode_at_least_every"))?,
         })
     }
 }

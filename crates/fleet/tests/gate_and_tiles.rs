@@ -17,7 +17,7 @@ fn a_gate_is_there_unless_switched_off_and_is_inherited_key_by_key() {
   off: {{model: street-demo, situations: [parking], gate: off}}
 cameras:
   - {{id: a, class: community, url: rtsp://192.0.2.1/1}}
-  - {{id: b, class: slow, url: rtsp://192.0.2.1/1, gate: {{refresh: 90s}}}}
+  - {{id: b, class: slow, url: rtsp://192.0.2.1/1, gate: {{refresh: 90s, decode_at_least_every: 0s}}}}
   - {{id: c, class: off, url: rtsp://192.0.2.1/1}}
   - {{id: d, class: off, url: rtsp://192.0.2.1/1, gate: on}}
   - {{id: e, class: slow, url: rtsp://192.0.2.1/1, gate: off}}
@@ -26,8 +26,11 @@ cameras:
         ))
         .unwrap();
     let gates: Vec<_> = fleet.cameras.iter().map(|camera| camera.gate).collect();
-    let gate = |seconds, sensitivity| Some(Gate { refresh: Duration::from_secs(seconds), sensitivity });
-    assert_eq!(gates, [gate(60, 1.0), gate(90, 2.0), None, gate(60, 1.0), None]);
+    let gate = |refresh, sensitivity, decode| {
+        let seconds = Duration::from_secs;
+        Some(Gate { refresh: seconds(refresh), sensitivity, decode_at_least_every: seconds(decode) })
+    };
+    assert_eq!(gates, [gate(60, 1.0, 10), gate(90, 2.0, 0), None, gate(60, 1.0, 10), None]);
 }
 
 #[test]

@@ -70,6 +70,9 @@ pub struct AccessUnit {
     pub role: Role,
     /// RTP packets lost since the access unit before this one.
     pub lost_before: u32,
+    /// Bytes of the pictures between that one and this one, which were not passed on; 0 where there are none, or nobody
+    /// counted. Tells how much moved meanwhile.
+    pub bytes_between: u64,
     /// Annex B byte stream (ITU-T H.264 annex B, H.265 annex B); a key picture carries its parameter sets in front.
     /// Motion JPEG: a JFIF file.
     pub data: Bytes,

@@ -13,8 +13,14 @@
 //! frames, what only passes is let pass. A change counts at once where a thing was seen that a rule counts; elsewhere it
 //! counts when it has come to stay (the following frames show the same, for a thirtieth of that time and at most three of
 //! them), or when its place does not come to rest for two frames more.
+//!
+//! Before the decoder ([`Gate::must_decode`]) the sizes of the coded pictures say whether anything has happened: where they are
+//! as usual, the picture is not decoded, and its look is the last one repeated. One is decoded every
+//! `decode_at_least_every` in any case.
 
+mod coded;
 mod compare;
+mod screen;
 mod watch;
 
 use std::cell::RefCell;
@@ -23,8 +29,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fleet::{Camera, RuleKind};
-use flow::{CameraId, ClassName, Counter, Frame, Look, Polygon};
+use flow::{AccessUnit, CameraId, ClassName, Counter, Detections, Frame, FrameId, Look, Polygon};
 
+use screen::Reason;
 use watch::{Judgement, Scratches, Watch};
 
 /// Refreshes are spread over this share of `refresh`, so that cameras that start together do not all come due together.
@@ -77,6 +84,10 @@ const REASONS: [(Why, &str); 11] = [
 struct Settings {
     refresh: Duration,
     sensitivity: f32,
+    /// A picture is decoded at least this often; `None`: each is.
+    decode_every: Option<Duration>,
+    /// 0 to 1: the camera's own place in the turn of all.
+    phase: f32,
     /// The shortest time for which a thing must stay, where all rules are about things that stay.
     shortest: Option<Duration>,
     /// Classes that count; `None`: all.
@@ -98,10 +109,12 @@ impl Settings {
         // A digest of the name: the same in every process.
         let digest =
             camera.id.as_str().bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31) ^ u32::from(byte));
-        let early = SPREAD * (digest.wrapping_mul(0x9e37_79b9) >> 8) as f32 / (1 << 24) as f32;
+        let phase = (digest.wrapping_mul(0x9e37_79b9) >> 8) as f32 / (1 << 24) as f32;
         Some(Self {
-            refresh: gate.refresh.mul_f32(1.0 - early),
+            refresh: gate.refresh.mul_f32(1.0 - SPREAD * phase),
             sensitivity: gate.sensitivity,
+            decode_every: decode_every(camera, gate.decode_at_least_every),
+            phase,
             shortest: dwells.as_ref().and_then(|dwells| dwells.iter().map(|dwell| dwell.at_least).min()),
             classes: dwells
                 .map(|dwells| dwells.iter().flat_map(|dwell| dwell.classes.iter().cloned()).collect()),
@@ -115,7 +128,11 @@ impl Settings {
 /// their time.
 const QUICK: Duration = Duration::from_secs(60);
 
-fn has_looks_to_spare(camera: &Camera) -> bool {
+/// In the shortest time that a rule waits, so many pictures are decoded at least.
+const DECODED_PER_WAIT: u32 = 12;
+
+/// The shortest time for which a rule of this camera waits; `None` without rules.
+fn shortest_wait(camera: &Camera) -> Option<Duration> {
     let waits = |kind: &RuleKind| match kind {
         RuleKind::Dwell(rule) => rule.at_least,
         RuleKind::Together(rule) => rule.things.at_least,
@@ -124,13 +141,28 @@ fn has_looks_to_spare(camera: &Camera) -> bool {
         RuleKind::Model(rule) => rule.at_least,
         RuleKind::Cross(_) => Duration::ZERO,
     };
-    camera.zones.iter().flat_map(|zone| &zone.rules).all(|rule| waits(&rule.kind) >= QUICK)
+    camera.zones.iter().flat_map(|zone| &zone.rules).map(|rule| waits(&rule.kind)).min()
+}
+
+fn has_looks_to_spare(camera: &Camera) -> bool {
+    shortest_wait(camera).is_none_or(|shortest| shortest >= QUICK)
+}
+
+/// How often a picture is decoded at least; `None`: every one, since a rule learns from each what covers the ground, or the
+/// camera turns.
+fn decode_every(camera: &Camera, asked: Duration) -> Option<Duration> {
+    let rules = || camera.zones.iter().flat_map(|zone| &zone.rules);
+    let needs_all = rules().any(|rule| matches!(rule.kind, RuleKind::Coverage(_))) || !camera.presets.is_empty();
+    let every = shortest_wait(camera).map_or(asked, |shortest| asked.min(shortest / DECODED_PER_WAIT));
+    (!needs_all && !every.is_zero()).then_some(every)
 }
 
 /// The gate of all cameras. Shared between threads.
 #[derive(Default)]
 pub struct Gate {
     cameras: HashMap<CameraId, Mutex<Watch>>,
+    repeated: Counter,
+    decoded: [Counter; screen::REASONS.len()],
     spared: Counter,
     inferred: [Counter; REASONS.len()],
 }
@@ -147,6 +179,10 @@ pub enum Passage {
 /// What the gate did so far.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct GateNumbers {
+    /// Pictures that were not decoded: the last look was repeated.
+    pub repeated: u64,
+    /// Pictures decoded, by reason.
+    pub decoded: Vec<(&'static str, u64)>,
     /// Frames answered without inference.
     pub spared: u64,
     /// Frames let through, by reason.
@@ -173,6 +209,39 @@ impl Gate {
             Settings::of(camera).map(|settings| (camera.id.clone(), Mutex::new(Watch::new(settings))))
         };
         Self { cameras: cameras.into_iter().filter_map(watch).collect(), ..Self::default() }
+    }
+
+    /// Whether a picture has to be decoded: decides from its size and that of what came before it, in some microseconds. If
+    /// not, `repeat` takes the look that stands in its place; where it refuses, the picture is decoded after all.
+    ///
+    /// Must be asked about every picture of a camera in turn, or about none, and works only where the scenes say what they
+    /// have taken ([`Gate::taken`]).
+    pub fn must_decode(&self, unit: &AccessUnit, repeat: impl FnOnce(Detections) -> bool) -> bool {
+        let Some(mut watch) = self.watch(&unit.camera) else {
+            self.count_decoded(Reason::Off);
+            return true;
+        };
+        let why = match watch.screen(unit) {
+            Ok(look) => {
+                if repeat(look) {
+                    self.repeated.add(1);
+                    return false;
+                }
+                Reason::Full
+            }
+            Err(why) => why,
+        };
+        self.count_decoded(why);
+        watch.decodes(unit);
+        true
+    }
+
+    /// A scene has taken the look at this frame. `at_ease`: it waits for nothing, so that the same look once more would tell
+    /// it nothing but that time goes on.
+    pub fn taken(&self, frame: &FrameId, at_ease: bool) {
+        if let Some(mut watch) = self.watch(&frame.camera) {
+            watch.taken(frame, at_ease);
+        }
     }
 
     /// Decides about a frame. Takes some tenths of a millisecond; never waits for inference.
@@ -222,12 +291,23 @@ impl Gate {
     /// What it did so far.
     pub fn numbers(&self) -> GateNumbers {
         let through = REASONS.iter().zip(&self.inferred).map(|((_, name), n)| (*name, n.get()));
-        GateNumbers { spared: self.spared.get(), through: through.collect() }
+        let decoded = screen::REASONS.iter().zip(&self.decoded).map(|((_, name), n)| (*name, n.get()));
+        GateNumbers {
+            repeated: self.repeated.get(),
+            decoded: decoded.collect(),
+            spared: self.spared.get(),
+            through: through.collect(),
+        }
     }
 
     fn watch(&self, camera: &CameraId) -> Option<MutexGuard<'_, Watch>> {
         // A watch is never left half changed.
         self.cameras.get(camera).map(|watch| watch.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn count_decoded(&self, why: Reason) {
+        // The table lists the reasons in the order of the enum (tested).
+        self.decoded[why as usize].add(1);
     }
 
     fn count(&self, why: Why) {
@@ -237,5 +317,7 @@ impl Gate {
     }
 }
 
+#[cfg(test)]
+mod screen_tests;
 #[cfg(test)]
 mod tests;

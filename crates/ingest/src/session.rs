@@ -104,6 +104,8 @@ struct Receiver {
     first_ticks: Option<i64>,
     /// Lost since the last picture that was passed on.
     lost: u32,
+    /// Bytes of payload since then.
+    bytes: u64,
     damaged: u64,
     last_damage: Option<Damage>,
     /// Key pictures in a row without parameter sets.
@@ -142,6 +144,7 @@ impl Receiver {
             sequence: 0,
             first_ticks: None,
             lost: 0,
+            bytes: 0,
             damaged: 0,
             last_damage: None,
             undecodable_keys: 0,
@@ -217,6 +220,7 @@ impl Receiver {
 
     fn packet(&mut self, context: &mut Context<'_>, packet: &Packet<'_>) -> Result<(), SessionError> {
         self.meter.packets(1, (packet.payload.len() + RTP_HEADER) as u64, packet.lost.into());
+        self.bytes += packet.payload.len() as u64;
         self.depacketizer.push(packet)?;
         while let Some(picture) = self.depacketizer.pop() {
             self.picture(context, picture);
@@ -258,6 +262,8 @@ impl Receiver {
             key,
             role,
             lost_before: self.lost,
+            // Nearly: its own are counted with the heads of fragments, and a camera without markers is one packet ahead.
+            bytes_between: self.bytes.saturating_sub(data.len() as u64),
             data,
         };
         match (context.sink)(unit) {
@@ -265,6 +271,7 @@ impl Receiver {
                 context.account.passed();
                 self.selector.passed(picture.arrival.at, role);
                 self.lost = 0;
+                self.bytes = 0;
             }
             Err(crate::Overflow) => {
                 context.account.dropped(Reason::Overflow);

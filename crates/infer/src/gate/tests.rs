@@ -17,7 +17,7 @@ fn polygon(points: &[(f32, f32)]) -> Polygon {
 }
 
 /// A camera on whose right half cars may stand for `at_least` seconds.
-fn camera(at_least: u64) -> Camera {
+pub(super) fn camera(at_least: u64) -> Camera {
     let kind = RuleKind::Dwell(Dwell {
         classes: vec![ClassName::new("car")],
         at_least: Duration::from_secs(at_least),
@@ -32,6 +32,7 @@ fn camera(at_least: u64) -> Camera {
         address: None,
         grid: None,
         location: None,
+        ground: None,
         url: "rtsp://127.0.0.1/".parse().unwrap(),
         other_url: None,
         certificate: Default::default(),
@@ -44,9 +45,14 @@ fn camera(at_least: u64) -> Camera {
             on_long_keys: Default::default(),
             priority: fleet::Priority::default(),
         },
-        gate: Some(fleet::Gate { refresh: Duration::from_secs(60), sensitivity: 1.0 }),
+        gate: Some(fleet::Gate {
+            refresh: Duration::from_secs(60),
+            sensitivity: 1.0,
+            decode_at_least_every: Duration::from_secs(10),
+        }),
         tiles: None,
         model: ModelId::new("m").unwrap(),
+        presets: Arc::new([]),
         zones: Arc::new([Zone {
             id: ZoneId::new("right").unwrap(),
             polygon: polygon(&[(0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0)]),
@@ -55,21 +61,25 @@ fn camera(at_least: u64) -> Camera {
             permitted: None,
         }]),
         ignore: Arc::new([]),
+        masks: Arc::new([]),
+        keep_evidence: None,
     }
 }
 
 /// A gate, and a detector behind it that sees what the test says is there.
-struct Street {
-    gate: Gate,
-    session: SessionId,
-    second: i64,
+pub(super) struct Street {
+    pub gate: Gate,
+    pub camera: CameraId,
+    pub session: SessionId,
+    pub second: i64,
     random: fastrand::Rng,
     light: f32,
 }
 
 impl Street {
-    fn new(camera: Camera) -> Self {
+    pub fn new(camera: Camera) -> Self {
         Self {
+            camera: camera.id.clone(),
             gate: Gate::serving_all([&Arc::new(camera)]),
             session: SessionId::next(),
             second: 0,
@@ -79,7 +89,7 @@ impl Street {
     }
 
     /// A picture of cars, each 8 x 4 cells, at these cells.
-    fn frame(&mut self, cars: &[(usize, usize)]) -> Frame {
+    pub fn frame(&mut self, cars: &[(usize, usize)]) -> Frame {
         let mut cells = vec![0; COLUMNS * ROWS];
         for (i, cell) in cells.iter_mut().enumerate() {
             let (x, y) = (i % COLUMNS, i / COLUMNS);
@@ -91,8 +101,7 @@ impl Street {
         }
         let plane = || Plane { data: Bytes::from_static(&[0; 4]), stride: 2 };
         let picture = HostPicture::new(2, 2, [plane(), plane(), plane()], Matrix::Bt601, false).unwrap();
-        let camera = CameraId::new("cam").unwrap();
-        let id = FrameId { camera, session: self.session, sequence: self.second as u64 };
+        let id = FrameId { camera: self.camera.clone(), session: self.session, sequence: self.second as u64 };
         let at = Timestamp::from_second(1_700_000_000 + self.second).unwrap();
         let mut frame = Frame::host(id, at, picture);
         frame.luma = Luma::from_cells(COLUMNS as u16, ROWS as u16, cells).unwrap();
@@ -100,7 +109,7 @@ impl Street {
     }
 
     /// What the model sees.
-    fn detections(frame: &Frame, cars: &[(usize, usize)]) -> Detections {
+    pub fn detections(frame: &Frame, cars: &[(usize, usize)]) -> Detections {
         let detection = |&(x, y): &(usize, usize)| Detection {
             class: ClassName::new("car"),
             score: Score::new(0.8).unwrap(),

@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use flow::{
-    Basis, ClassName, Detection, Detections, FrameId, Luma, NormBox, NormPoint, Polygon, SessionId, Timestamp,
+    AccessUnit, Basis, ClassName, Detection, Detections, FrameId, Luma, NormBox, NormPoint, Polygon, Role, SessionId,
+    Timestamp,
 };
 
 use super::compare::{Compared, Grid, Scratch, compare};
+use super::screen::{self, Screen, Wanted};
 use super::{Settings, Why};
 
 /// A window is changed if what is left there is more than this many times the noise.
@@ -48,13 +50,20 @@ pub(super) struct Watch {
     mask: Option<Mask>,
     /// The picture before, looked at or spared; kept only where it is needed.
     previous: Option<Luma>,
-    /// When the picture before was captured, and how far apart pictures are.
+    /// When the picture before was captured, decoded or not, and how far apart pictures are.
     before: Option<Timestamp>,
     interval: Option<Duration>,
+    /// When the last one that was compared was captured.
+    judged: Option<Timestamp>,
     /// Per window: for how many pictures in a row it has differed from the reference, and for how many of these it has
-    /// shown the same.
+    /// shown the same. A picture counts for those before it that were not decoded.
     differs: Vec<u8>,
     settled: Vec<u8>,
+    /// For so many pictures something new must show the same, and has not yet.
+    awaited: Option<u8>,
+    /// What stands according to the last picture that was decoded.
+    standing: Vec<Detection>,
+    screen: Screen,
     /// Pictures that are still to be looked at.
     settle: u8,
     /// Somebody asked for a look.
@@ -75,14 +84,18 @@ pub(super) enum Judgement {
 impl Watch {
     pub fn new(settings: Settings) -> Self {
         Self {
+            screen: Screen::new(settings.decode_every, settings.phase, settings.sensitivity),
             settings,
             reference: None,
             mask: None,
             previous: None,
             before: None,
             interval: None,
+            judged: None,
             differs: Vec::new(),
             settled: Vec::new(),
+            awaited: None,
+            standing: Vec::new(),
             settle: 0,
             asked: false,
             sent: None,
@@ -100,6 +113,40 @@ impl Watch {
         self.reference = None;
     }
 
+    /// The look that stands in the place of this picture's, or why it must be decoded.
+    pub fn screen(&mut self, unit: &AccessUnit) -> Result<Detections, screen::Reason> {
+        if unit.role == Role::Alone {
+            self.keep_time(unit.captured);
+        }
+        let wanted = Wanted {
+            look: self.must_look(unit.session, unit.captured).is_some() || self.settle > 0 || self.asked,
+            settles_in: self.interval.zip(self.awaited).map(|(interval, n)| interval * u32::from(n)),
+            interval: self.interval,
+        };
+        if let Some(why) = self.screen.judge(unit, &wanted) {
+            return Err(why);
+        }
+        let seen = &self.reference.as_ref().ok_or(screen::Reason::Look)?.seen;
+        Ok(Detections {
+            frame: FrameId { camera: unit.camera.clone(), session: unit.session, sequence: unit.sequence },
+            captured: unit.captured,
+            model: seen.model.clone(),
+            weights: seen.weights.clone(),
+            basis: Basis::Unchanged,
+            list: self.standing.clone(),
+        })
+    }
+
+    /// The picture goes to the decoder.
+    pub fn decodes(&mut self, unit: &AccessUnit) {
+        self.screen.decodes(unit);
+    }
+
+    /// The scene has taken a look.
+    pub fn taken(&mut self, frame: &FrameId, at_ease: bool) {
+        self.screen.taken(frame, at_ease);
+    }
+
     pub fn judge(
         &mut self,
         id: &FrameId,
@@ -108,7 +155,9 @@ impl Watch {
         scratch: &mut Scratches,
     ) -> Judgement {
         self.keep_time(captured);
+        self.awaited = None;
         let judgement = self.decide(id.session, captured, luma, scratch);
+        self.judged = Some(captured);
         if self.settings.shortest.is_some() {
             self.previous = Some(luma.clone());
         }
@@ -117,6 +166,7 @@ impl Watch {
                 let Some(reference) = &self.reference else { return self.send(id, Why::First) };
                 let (model, weights) = (reference.seen.model.clone(), reference.seen.weights.clone());
                 let (frame, basis) = (id.clone(), Basis::Unchanged);
+                self.standing.clone_from(&list);
                 Judgement::Spare(Detections { frame, captured, model, weights, basis, list })
             }
             Err(why) => self.send(id, why),
@@ -129,7 +179,16 @@ impl Watch {
         Judgement::Infer(why)
     }
 
+    /// A picture may come twice, before and after the decoder.
     fn keep_time(&mut self, captured: Timestamp) {
+        let is_known = |before: Timestamp| {
+            // A clock that was set back is followed; a decoder is not a minute late.
+            let ahead = before.duration_since(captured);
+            !ahead.is_negative() && ahead.unsigned_abs() < Duration::from_secs(60)
+        };
+        if self.before.is_some_and(is_known) {
+            return;
+        }
         let since =
             self.before.replace(captured).map(|before| captured.duration_since(before).unsigned_abs());
         // Some are missed; a mean over the last few is good enough.
@@ -137,6 +196,19 @@ impl Watch {
             (Some(mean), Some(since)) => Some((mean * 3 + since.min(mean * 4)) / 4),
             (mean, since) => mean.or(since),
         };
+    }
+
+    /// Why a picture must be looked at, whatever it shows.
+    fn must_look(&self, session: SessionId, captured: Timestamp) -> Option<Why> {
+        if self.sent.is_some() {
+            return Some(Why::Waiting);
+        }
+        let Some(Reference { seen, .. }) = &self.reference else { return Some(Why::First) };
+        if seen.frame.session != session {
+            return Some(Why::Session);
+        }
+        let age = captured.duration_since(seen.captured);
+        (age.is_negative() || age.unsigned_abs() >= self.settings.refresh).then_some(Why::Refresh)
     }
 
     /// The detections that stand, or why the picture must be looked at.
@@ -147,32 +219,43 @@ impl Watch {
         luma: &Luma,
         scratch: &mut Scratches,
     ) -> Result<Vec<Detection>, Why> {
-        if self.sent.is_some() {
-            return Err(Why::Waiting);
+        let must = self.must_look(session, captured);
+        if let Some(why) = must.filter(|why| *why != Why::Refresh) {
+            return Err(why);
         }
         let reference = self.reference.as_ref().ok_or(Why::First)?;
-        let seen = &reference.seen;
-        if seen.frame.session != session {
-            return Err(Why::Session);
-        }
         if (reference.luma.columns(), reference.luma.rows()) != (luma.columns(), luma.rows()) {
             return Err(Why::Another);
         }
         if std::mem::take(&mut self.asked) {
             return Err(Why::Asked);
         }
-        let age = captured.duration_since(seen.captured);
-        if age.is_negative() || age.unsigned_abs() >= self.settings.refresh {
-            return Err(Why::Refresh);
+        if let Some(why) = must {
+            return Err(why);
         }
         if self.settle > 0 {
             self.settle -= 1;
             return Err(Why::Settling);
         }
-        self.compare(luma, scratch)
+        self.compare(captured, luma, scratch)
     }
 
-    fn compare(&mut self, luma: &Luma, scratch: &mut Scratches) -> Result<Vec<Detection>, Why> {
+    /// For how many pictures this one stands: itself and those before it that were not decoded.
+    fn stands_for(&self, captured: Timestamp) -> u8 {
+        let pictures = self.judged.zip(self.interval).map(|(judged, interval)| {
+            let since = captured.duration_since(judged).unsigned_abs();
+            (since.as_secs_f32() / interval.as_secs_f32().max(1e-3)).round()
+        });
+        pictures.unwrap_or(1.0).clamp(1.0, 100.0) as u8
+    }
+
+    fn compare(
+        &mut self,
+        captured: Timestamp,
+        luma: &Luma,
+        scratch: &mut Scratches,
+    ) -> Result<Vec<Detection>, Why> {
+        let pictures = self.stands_for(captured);
         let reference = self.reference.as_ref().ok_or(Why::First)?;
         if self.mask.is_none() {
             self.mask = Grid::of(luma).map(|grid| Mask::new(grid, &self.settings));
@@ -189,7 +272,8 @@ impl Watch {
         }
         self.differs.resize(mask.grid.len(), 0);
         self.settled.resize(mask.grid.len(), 0);
-        count(&mut self.differs, |window| changed[window]);
+        // What was not seen may have been at rest.
+        count(&mut self.differs, pictures.min(2), |window| changed[window]);
         let gone = |detection: &&Detection| mask.share(changed, &detection.bbox) >= GONE_SHARE;
         if reference.seen.list.iter().filter(gone).any(|d| self.settings.counts(d)) {
             return Err(Why::Gone);
@@ -207,12 +291,16 @@ impl Watch {
         if compare(pair, mask.grid, threshold, buffers, moved) == Compared::Another {
             return Err(Why::Another);
         }
-        count(&mut self.settled, |window| changed[window] && !moved[window]);
+        count(&mut self.settled, pictures, |window| changed[window] && !moved[window]);
         let counts = self.differs.iter().zip(&self.settled).zip(&mask.watched);
         let stays = |((differs, settled), watched): ((&u8, &u8), &bool)| {
             *watched && (*settled >= patience || *differs > patience + RESTLESS)
         };
-        if counts.into_iter().any(stays) { Err(Why::Stays) } else { Ok(stand) }
+        if counts.into_iter().any(stays) {
+            return Err(Why::Stays);
+        }
+        self.awaited = Some(patience);
+        Ok(stand)
     }
 
     /// For how many pictures something new must show the same before it counts; `None`: at once.
@@ -228,6 +316,7 @@ impl Watch {
         if newest {
             self.sent = None;
         }
+        self.standing.clone_from(&seen.list);
         let before = self.reference.replace(Reference { luma: luma.clone(), seen: seen.clone() });
         let size = |luma: &Luma| (luma.columns(), luma.rows());
         if before.as_ref().is_none_or(|before| size(&before.luma) != size(luma)) {
@@ -249,10 +338,10 @@ impl Watch {
     }
 }
 
-/// Counts in how many pictures in a row it was so, window by window.
-fn count(counts: &mut [u8], so: impl Fn(usize) -> bool) {
+/// Counts in how many pictures in a row it was so, window by window; the newest stands for `pictures`.
+fn count(counts: &mut [u8], pictures: u8, so: impl Fn(usize) -> bool) {
     for (window, count) in counts.iter_mut().enumerate() {
-        *count = if so(window) { count.saturating_add(1) } else { 0 };
+        *count = if so(window) { count.saturating_add(pictures) } else { 0 };
     }
 }
 
