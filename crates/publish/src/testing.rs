@@ -1,6 +1,7 @@
 //! For tests: a real mosquitto, and a real `mosquitto_sub` listening to it, and events to send. The processes
 //! are ended by id.
 
+pub mod certificates;
 pub mod sample;
 
 use std::io::{BufRead, BufReader};
@@ -97,6 +98,11 @@ impl Mosquitto {
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(())
+    }
+
+    /// What it wrote into its log so far; with `log_type all` also who subscribes.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
     /// Its port.
