@@ -6,7 +6,7 @@ use std::time::Duration;
 use flow::{CameraId, ModelId, NormPoint, Polygon, ZoneId};
 use url::Url;
 
-use crate::{Calendar, Credentials, Gate, Rule, Tiles};
+use crate::{Calendar, Credentials, Gate, Ground, Preset, Rule, Tiles};
 
 /// One camera, checked.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct Camera {
     pub grid: Option<Arc<str>>,
     /// Where it stands.
     pub location: Option<Location>,
+    /// Which places its picture shows; of a camera that turns, see [`Preset::ground`].
+    pub ground: Option<Ground>,
     /// `rtsp://host[:port]/path?query`, or `rtsps://`; never holds a user or password, so it is safe to log.
     pub url: Url,
     /// Another stream of the same camera; there is one where [`OnLongKeys::OtherStream`] asks for it.
@@ -41,10 +43,16 @@ pub struct Camera {
     pub tiles: Option<Arc<Tiles>>,
     /// The model that looks.
     pub model: ModelId,
-    /// Where something can happen, and what.
+    /// What a camera that turns is turned to; empty: it does not turn.
+    pub presets: Arc<[Preset]>,
+    /// Where something can happen, and what; those of all presets, if there are any.
     pub zones: Arc<[Zone]>,
     /// Parts of the picture in which nothing counts.
     pub ignore: Arc<[Polygon]>,
+    /// Parts of the picture that nobody may see: blacked out before anything looks at it.
+    pub masks: Arc<[Polygon]>,
+    /// Its evidence is deleted after this long; `None`: as [`crate::Evidence::keep`] says.
+    pub keep_evidence: Option<Duration>,
 }
 
 /// A place on the map.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use flow::{CameraId, NormPoint, Polygon, ZoneId};
+use flow::{CameraId, NormPoint, ZoneId};
 use url::Url;
 
 use crate::check::{Fields, Item, Value};
@@ -11,14 +11,22 @@ use crate::gate::GatePart;
 use crate::load::Context;
 use crate::look::LookPart;
 use crate::mistake::{Path, Place, Problem};
+use crate::presets::polygons;
 use crate::tables::{Class, Model, Tables, Watch, certificate, transport};
-use crate::tiles;
-use crate::{Camera, Location, Look, OnLongKeys, Rule, RuleKind, Zone};
+use crate::{Camera, Location, Look, OnLongKeys, Preset, Rule, RuleKind, Zone};
+use crate::{ground, tiles};
+
+/// What looks at a camera, and at what.
+struct Watched {
+    model: Arc<Model>,
+    presets: Arc<[Preset]>,
+    zones: Arc<[Zone]>,
+}
 
 /// Reads cameras; remembers the ids and the texts that many of them share.
 pub(crate) struct Cameras<'t, 'c, 'e> {
     tables: &'t Tables,
-    cx: &'c mut Context<'e>,
+    pub(crate) cx: &'c mut Context<'e>,
     ids: HashMap<Box<str>, Place>,
     texts: HashSet<Arc<str>>,
 }
@@ -54,18 +62,21 @@ impl<'t, 'c, 'e> Cameras<'t, 'c, 'e> {
         let own_login = self.tables.login(fields, path, self.cx);
         let own_watch = self.tables.watch(fields, path, self.cx);
         let location = self.location(fields, path);
-        let zones = self.watched(fields, class.as_deref(), own_model.as_ref(), own_watch, place, path);
+        let ground = ground::read(fields, location.as_ref(), path, &mut self.cx.report);
+        let own = (own_model.as_ref(), own_watch);
+        let watched = self.watched(fields, class.as_deref(), own, location.as_ref(), (place, path));
         let class = class?;
         let look = self.look(fields, &class, path);
         let other_url = self.other_url(fields, look.as_ref(), place, path);
         let credentials = own_login.unwrap_or_else(|| class.credentials.clone());
-        let (model, zones) = zones?;
+        let Watched { model, presets, zones } = watched?;
         Some(Camera {
             id: id?,
             name: fields.text("name").map(Arc::from),
             address: self.shared(fields, "address"),
             grid: self.shared(fields, "grid"),
             location,
+            ground,
             url: fields.url("url")?,
             other_url: other_url?,
             certificate: certificate(fields).unwrap_or(class.certificate),
@@ -76,8 +87,11 @@ impl<'t, 'c, 'e> Cameras<'t, 'c, 'e> {
             tiles: tiles::read(fields.item("tiles"))
                 .map_or_else(|| class.tiles.clone(), |own| own.map(Arc::new)),
             model: model.id.clone(),
+            presets,
             zones,
-            ignore: self.ignore(fields),
+            ignore: polygons(fields, "ignore"),
+            masks: polygons(fields, "masks"),
+            keep_evidence: class.keep_evidence,
             class: class.name.clone(),
         })
     }
@@ -125,11 +139,10 @@ impl<'t, 'c, 'e> Cameras<'t, 'c, 'e> {
         &mut self,
         fields: &Fields,
         class: Option<&Class>,
-        own_model: Option<&Arc<Model>>,
-        own_watch: Option<Watch>,
-        place: Place,
-        path: &Path<'_>,
-    ) -> Option<(Arc<Model>, Arc<[Zone]>)> {
+        (own_model, own_watch): (Option<&Arc<Model>>, Option<Watch>),
+        location: Option<&Location>,
+        (place, path): (Place, &Path<'_>),
+    ) -> Option<Watched> {
         // What is written and absent here is wrong, and reported.
         let written = |key| fields.item(key).is_some();
         let wrong = class.is_none_or(|class| class.wrong);
@@ -145,21 +158,27 @@ impl<'t, 'c, 'e> Cameras<'t, 'c, 'e> {
             let item = fields.item("situations").or(fields.item("model"));
             self.tables.compare(&watch.rules, model, item, path, self.cx);
         }
+        let presets = self.presets(fields, watch, model, location, path);
         let zones = match fields.list("zones") {
             Some(items) => self.zones(items, watch, model, &path.key("zones")),
-            None if written("zones") => None,
+            None if written("zones") || written("presets") => None,
             None => watch.map(|watch| watch.whole.clone()),
         };
         let silent = watch.is_none() && !written("situations") && !wrong;
-        if zones.is_none() && silent && !written("zones") {
+        if zones.is_none() && silent && !written("zones") && !written("presets") {
             let problem =
                 Problem::new("is missing", "say what is watched for here, in its zones or in its class");
             self.cx.report.add(place, &path.key("situations"), None, problem);
         }
-        Some((model?.clone(), zones?))
+        let (presets, zones) = match presets {
+            Some(both) => both,
+            None if written("presets") => return None,
+            None => (Arc::from([]), zones?),
+        };
+        Some(Watched { model: model?.clone(), presets, zones })
     }
 
-    fn zones(
+    pub(crate) fn zones(
         &mut self,
         items: &[Item],
         watch: Option<&Watch>,
@@ -222,16 +241,6 @@ impl<'t, 'c, 'e> Cameras<'t, 'c, 'e> {
             self.cx.report.add(place, &path.key("line"), None, problem);
         }
         Some(line)
-    }
-
-    fn ignore(&self, fields: &Fields) -> Arc<[Polygon]> {
-        let items = fields.list("ignore").unwrap_or_default().iter();
-        items
-            .filter_map(|item| match &item.value {
-                Value::Polygon(polygon) => Some((**polygon).clone()),
-                _ => None,
-            })
-            .collect()
     }
 
     fn look(&mut self, fields: &Fields, class: &Class, path: &Path<'_>) -> Option<Look> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flow::{ClassName, SituationId};
 
-use crate::Calendar;
+use crate::{Calendar, Confirm};
 
 /// A kind of situation, as the operator knows it.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct Situation {
     pub code: Option<Code>,
     /// How it is recognised.
     pub rule: Arc<Rule>,
+    /// Its evidence is deleted after this long; `None`: as the camera's class says.
+    pub keep_evidence: Option<Duration>,
 }
 
 /// A number in a numbering.
@@ -57,10 +59,14 @@ pub struct Rule {
     pub cooldown: Duration,
     /// A situation in the same place within this time after another is the same problem again.
     pub recurs_within: Duration,
+    /// What another camera tells of within so many metres, at the same time, is the same problem; 0: never.
+    pub same_place_m: f32,
     /// So many begin in 24 hours, in one zone; of more, only their number is told.
     pub cap_per_day: u32,
     /// When it applies; `None`: always. Time outside does not count.
     pub windows: Option<Arc<Calendar>>,
+    /// A second model that is asked before a situation begins; `None`: none is.
+    pub confirm: Option<Confirm>,
 }
 
 impl Rule {
@@ -76,8 +82,10 @@ impl Rule {
             end_after: Duration::from_secs(10),
             cooldown: Duration::ZERO,
             recurs_within: Duration::from_secs(24 * 3_600),
+            same_place_m: 50.0,
             cap_per_day: 20,
             windows: None,
+            confirm: None,
         }
     }
 

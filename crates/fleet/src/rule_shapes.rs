@@ -22,6 +22,11 @@ pub(crate) static SITUATION: Shape = Shape {
         required("en", Kind::Text(64), "English name."),
         optional("codes", Kind::Table(&Kind::Text(32)), "Its number by numbering, one of `code_sets`."),
         required("rule", Kind::Map(&RULE), "How it is recognised."),
+        optional(
+            "keep_evidence",
+            crate::evidence::KEEP,
+            "Its evidence pictures are deleted after this long. Default: as the camera's class says, else evidence.keep.",
+        ),
     ],
 };
 
@@ -85,6 +90,13 @@ static RULE: Shape = Shape {
             "A situation in the same place within this time after another says which: the same problem again.",
         ),
         default(
+            "same_place_m",
+            Kind::Number(0.0, 1_000.0),
+            "50",
+            "What another camera tells of within so many metres, at the same time, is the same problem; both need `ground`. \
+             Less where things stand side by side, such as parked cars. 0: never.",
+        ),
+        default(
             "cap_per_day",
             Kind::Whole(1, 100_000),
             "20",
@@ -94,6 +106,38 @@ static RULE: Shape = Shape {
             "windows",
             Kind::List(&Kind::Map(&WINDOW), 1, 64),
             "When it applies; default: always. Time outside does not count.",
+        ),
+        optional(
+            "confirm",
+            Kind::Map(&CONFIRM),
+            "A second model that looks at the place of a situation before it is told of; default: none.",
+        ),
+    ],
+};
+
+static CONFIRM: Shape = Shape {
+    name: "confirm",
+    keys: &[
+        required("model", Kind::Name("model"), "One of `models`, with the head classifier."),
+        required("accept", CLASSES, "Its classes that confirm; any other holds the situation back."),
+        default("at_least", SHARE, "0.6", "How sure it must be."),
+        default(
+            "margin",
+            Kind::Number(0.0, 2.0),
+            "0.3",
+            "What it sees around the things, on every side, as a share of their box.",
+        ),
+        default(
+            "again_after",
+            Kind::Duration(ms(1_000), ms(DAY)),
+            "30s",
+            "After a rejection it is asked again when this long has passed and the things still stand.",
+        ),
+        default(
+            "tries",
+            Kind::Whole(1, 1_000),
+            "3",
+            "Rejected so often, they are left alone until they leave or others join them.",
         ),
     ],
 };

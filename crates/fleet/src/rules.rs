@@ -10,10 +10,12 @@ use jiff::tz::TimeZone;
 use crate::calendar::{Holidays, Window};
 use crate::check::{Entry, Fields, Item, Value};
 use crate::codes::CodeSets;
+use crate::confirm;
 use crate::load::{Context, situation_id};
 use crate::mistake::{Path, Place, Problem, listed};
 use crate::rule_shapes::CONDITIONS;
 use crate::sources::read_bounded;
+use crate::tables::{Known, Model};
 use crate::{
     Calendar, Confirmed, Count, Coverage, Cross, Direction, Dwell, Per, Perspective, Rule, RuleKind,
     Situation, Together,
@@ -185,6 +187,7 @@ pub(crate) fn situation(
     path: &Path<'_>,
     clock: &Clock,
     codes: &CodeSets,
+    models: &Known<Model>,
     all: &mut ListedClasses,
     cx: &mut Context<'_>,
 ) -> Option<Situation> {
@@ -200,6 +203,7 @@ pub(crate) fn situation(
     if rule.item("windows").is_some() && windows.is_none() {
         return None;
     }
+    let confirm = confirm::read(rule, name, &path, models, cx)?;
     let min_height = rule.map("min_height").and_then(|fields| {
         Some(Perspective { top: fields.number("top")? as f32, bottom: fields.number("bottom")? as f32 })
     });
@@ -217,11 +221,15 @@ pub(crate) fn situation(
         end_after: rule.duration("end_after")?,
         cooldown: rule.duration("cooldown")?,
         recurs_within: rule.duration("recurs_within")?,
+        same_place_m: rule.number("same_place_m")? as f32,
         cap_per_day: rule.whole("cap_per_day")? as u32,
         windows,
+        confirm,
     };
     let text = |fields: &Fields, key| fields.text(key).map(Arc::<str>::from);
-    Some(Situation { id, zh: text(fields, "zh")?, en: text(fields, "en")?, code, rule: Arc::new(rule) })
+    let keep_evidence = fields.duration("keep_evidence");
+    let (zh, en) = (text(fields, "zh")?, text(fields, "en")?);
+    Some(Situation { id, zh, en, code, rule: Arc::new(rule), keep_evidence })
 }
 
 fn class_score(entry: &Entry) -> Option<(ClassName, f32)> {

@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::mistake::Problem;
 use crate::tables::resolve;
-use crate::{Broker, Camera, Credentials, Look, Sampling, Secret, SecretRef, Transport, address};
+use crate::{Camera, Credentials, Look, Sampling, Secret, SecretRef, Transport, address};
 
 /// Reads a camera's address. `way` says how a login is written where the text stands: an address that holds one is
 /// refused.
@@ -44,6 +44,7 @@ impl Camera {
             address: None,
             grid: None,
             location: None,
+            ground: None,
             url,
             other_url: None,
             certificate: Default::default(),
@@ -59,16 +60,12 @@ impl Camera {
             gate: None,
             tiles: None,
             model: ModelId::new("none").expect("it keeps to the alphabet of ids"),
+            presets: Arc::new([]),
             zones: Arc::new([]),
             ignore: Arc::new([]),
+            masks: Arc::new([]),
+            keep_evidence: None,
         }
-    }
-}
-
-impl Broker {
-    /// A broker that asks for no login.
-    pub fn at(host: String, port: u16) -> Self {
-        Self { host, port, credentials: None, message_expiry: Duration::from_secs(24 * 3_600) }
     }
 }
 

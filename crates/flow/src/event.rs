@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::{CameraId, ClassName, FrameId, ModelId, NormBox, Score, SituationId, ZoneId};
+use crate::{CameraId, ClassName, FrameId, MapPoint, ModelId, NormBox, Score, SituationId, ZoneId};
 
 /// One situation from `began` to `ended`. Made once, by `scene`, and stored with the event; a resent event
 /// keeps it. In the form of a UUID version 7 (RFC 9562 section 5.7), so ids sort by the time of `began`.
@@ -56,7 +56,7 @@ impl fmt::Debug for EventId {
 }
 
 /// What makes two situations of one moment different problems.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct SituationKey {
     /// On which camera.
     pub camera: CameraId,
@@ -95,6 +95,26 @@ pub struct EventObject {
     pub first_seen: Timestamp,
 }
 
+/// A situation of another camera that is the same problem.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SameAs {
+    /// The one that was told of first; never itself another view of a third.
+    pub event: EventId,
+    /// What it is.
+    pub key: SituationKey,
+}
+
+/// What a second model said of a situation before it was told of.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Confirmation {
+    /// Which model.
+    pub model: ModelId,
+    /// The class that it gave to the place.
+    pub class: ClassName,
+    /// How sure it was, 0..=1.
+    pub score: Score,
+}
+
 /// One step in the life of one situation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
@@ -120,6 +140,12 @@ pub struct Event {
     pub objects: Vec<EventObject>,
     /// The situation of this kind that was in the same place not long before: the same problem again.
     pub recurs: Option<EventId>,
+    /// Where its things stand, the middle of them; `None` where the camera's ground is not known.
+    pub place: Option<MapPoint>,
+    /// What another camera told of first and is the same problem: this is another view of it, no second one.
+    pub same_as: Option<SameAs>,
+    /// What a second model made of it, where its rule asks one.
+    pub confirmed_by: Option<Confirmation>,
     /// Which model saw it.
     pub model: ModelId,
     /// The look that decided; its picture is the evidence.

@@ -12,6 +12,15 @@ pub struct NormPoint {
     pub y: f32,
 }
 
+/// A place on the map, in the coordinate reference system of its camera's location.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct MapPoint {
+    /// Longitude in degrees, or metres east in a projected system.
+    pub x: f64,
+    /// Latitude in degrees, or metres north in a projected system.
+    pub y: f64,
+}
+
 /// An axis-parallel box: `x0 < x1`, `y0 < y1`, all within 0..=1.
 #[derive(Clone, Copy, PartialEq, serde::Serialize)]
 pub struct NormBox {

@@ -11,6 +11,7 @@
 //! once (a lamp, the switch to infrared, a moved camera) nothing is said until the picture has settled, which then is
 //! the new background.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ const GLOBAL_SHARE: f32 = 0.35;
 const SETTLE: Duration = Duration::from_secs(60);
 /// What nobody has taken away for this long belongs to the background.
 const ABSORB: Duration = Duration::from_secs(24 * 3_600);
+/// What is covered is judged at most this often: the pictures of the past show nothing new before.
+const JUDGE_EVERY: Duration = Duration::from_secs(4);
 /// Looks before anything is said.
 const WARM_UP_LOOKS: u32 = 8;
 /// A patch of fewer cells is noise.
@@ -66,8 +69,45 @@ pub(crate) struct Background {
     /// The long picture is more than the first looks of a new camera.
     learned: bool,
     last: Option<Timestamp>,
+    /// When it was last judged what is covered.
+    judged: Option<Timestamp>,
     /// Since when the picture is quiet after a global change; nothing is said meanwhile.
     unsettled: Option<Unsettled>,
+}
+
+/// Room for one look's work: means nothing between looks, so that one serves all cameras of a thread.
+#[derive(Debug, Default)]
+struct Scratch {
+    /// 1 where the pictures of the past differ and no patch has been found yet.
+    differs: Vec<u8>,
+    /// The patch that a cell belongs to; 0: none.
+    labels: Vec<u32>,
+    /// 1 where the model sees nothing: there the long picture may follow.
+    open: Vec<f32>,
+    ratios: Vec<f32>,
+}
+
+thread_local! {
+    static SCRATCH: Cell<Scratch> = Cell::default();
+}
+
+/// Connected cells that differ: from 1 on, and row by row.
+struct Patch {
+    label: u32,
+    runs: Vec<Range<usize>>,
+    cells: usize,
+}
+
+impl Patch {
+    fn cells(&self) -> impl Iterator<Item = usize> {
+        self.runs.iter().flat_map(Range::clone)
+    }
+}
+
+/// Cells side by side that differ, and the earlier run that they are connected with; their own number: none.
+struct Run {
+    cells: Range<usize>,
+    joined: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -114,6 +154,7 @@ impl From<Kept> for Background {
             looks: 0,
             learned: true,
             last: None,
+            judged: None,
             unsettled: None,
         }
     }
@@ -141,31 +182,47 @@ impl Background {
         self.settle(moving, now);
         if self.unsettled.is_some() {
             self.covered.fill(false);
+            self.judged = None;
             return;
         }
-        let gain = self.gain();
-        let hidden = self.hidden(detections);
-        let patches = self.patches(&self.differing(gain));
-        let new = |patch: &&Vec<usize>| {
-            let stayed = patch.iter().map(|&at| self.stayed[at]).sum::<f32>() / patch.len() as f32;
-            let known = patch.iter().filter(|at| hidden[**at]).count();
-            stayed <= NEW.max(seconds * 1.5) && known * 2 < patch.len()
+        let since = self.judged.map(|judged| now.duration_since(judged).unsigned_abs());
+        if self.learned && since.is_some_and(|since| since < JUDGE_EVERY) {
+            return;
+        }
+        let seconds = since.map_or(seconds, |since| since.as_secs_f32().min(LONG / 4.0));
+        self.judged = Some(now);
+        let mut scratch = SCRATCH.take();
+        scratch.fit(self.long.len());
+        self.judge(detections, seconds, &mut scratch);
+        SCRATCH.set(scratch);
+    }
+
+    /// Says what is covered now, and moves the long picture on.
+    fn judge(&mut self, detections: &[Detection], seconds: f32, scratch: &mut Scratch) {
+        let gain = self.gain(scratch);
+        self.note_open(detections, scratch);
+        let patches = self.patches(gain, scratch);
+        let new = |patch: &&Patch| {
+            let stayed = patch.cells().map(|at| self.stayed[at]).sum::<f32>() / patch.cells as f32;
+            let known = patch.cells().filter(|at| scratch.open[*at] == 0.0).count();
+            stayed <= NEW.max(seconds * 1.5) && known * 2 < patch.cells
         };
         let light: Vec<usize> = match patches.iter().filter(new).count() {
-            count if count >= MANY => patches.iter().filter(new).flatten().copied().collect(),
+            count if count >= MANY => patches.iter().filter(new).flat_map(Patch::cells).collect(),
             _ => Vec::new(),
         };
         self.covered.fill(false);
         for patch in &patches {
-            if !self.is_light(patch, gain) {
-                patch.iter().for_each(|&at| self.covered[at] = true);
+            if !self.is_light(patch, gain, scratch) {
+                patch.runs.iter().for_each(|run| self.covered[run.clone()].fill(true));
             }
         }
         for at in light {
             self.long[at] = self.short[at] / gain;
             self.covered[at] = false;
         }
-        self.take_long(gain, seconds, &hidden);
+        patches.iter().flat_map(|patch| &patch.runs).for_each(|run| scratch.labels[run.clone()].fill(0));
+        self.take_long(gain, seconds, scratch);
     }
 
     /// How much of each zone is covered. `None`: not known now.
@@ -264,71 +321,66 @@ impl Background {
     }
 
     /// How much brighter the picture is than the long one: the median of the ratios, so that things do not count.
-    fn gain(&self) -> f32 {
+    fn gain(&self, scratch: &mut Scratch) -> f32 {
         let ratio = |(short, long): (&f32, &f32)| (short + 1.0) / (long + 1.0);
         // One cell in 29 is plenty for a median, and no divisor of a row.
         let cells = self.short.iter().step_by(29).zip(self.long.iter().step_by(29));
-        let mut ratios: Vec<f32> = cells.map(ratio).collect();
+        let ratios = &mut scratch.ratios;
+        ratios.clear();
+        ratios.extend(cells.map(ratio));
         let middle = ratios.len() / 2;
         *ratios.select_nth_unstable_by(middle, f32::total_cmp).1
     }
 
-    fn differing(&self, gain: f32) -> Vec<bool> {
-        let differs = |(short, long): (&f32, &f32)| {
-            let expected = long * gain;
-            (short - expected).abs() > DIFFERENT.max(expected * DIFFERENT_SHARE)
-        };
-        self.short.iter().zip(&self.long).map(differs).collect()
-    }
-
-    /// The connected patches among the cells that differ.
-    fn patches(&self, differs: &[bool]) -> Vec<Vec<usize>> {
-        let mut patches = Vec::new();
-        let mut seen = vec![false; differs.len()];
-        for start in 0..differs.len() {
-            if !differs[start] || seen[start] {
-                continue;
-            }
-            let mut patch = vec![start];
-            seen[start] = true;
-            let mut next = 0;
-            while next < patch.len() {
-                let at = patch[next];
-                next += 1;
-                let (column, row) = (at % self.columns, at / self.columns);
-                let mut visit = |other: usize| {
-                    if differs[other] && !seen[other] {
-                        seen[other] = true;
-                        patch.push(other);
+    /// The connected patches among the cells that differ; their cells have their label.
+    fn patches(&self, gain: f32, scratch: &mut Scratch) -> Vec<Patch> {
+        let Scratch { differs, labels, .. } = scratch;
+        for ((differs, short), long) in differs.iter_mut().zip(&self.short).zip(&self.long) {
+            *differs = u8::from(is_different(*short, long * gain));
+        }
+        let mut runs: Vec<Run> = Vec::new();
+        // The runs of the row above.
+        let mut above = 0..0;
+        for row in 0..self.rows {
+            let first = runs.len();
+            find_runs(differs, row * self.columns..(row + 1) * self.columns, &mut runs);
+            for index in first..runs.len() {
+                for upper in above.clone() {
+                    let (here, there) = (runs[index].cells.clone(), runs[upper].cells.clone());
+                    if there.start + self.columns < here.end && here.start < there.end + self.columns {
+                        join(&mut runs, upper, index);
                     }
-                };
-                if column > 0 {
-                    visit(at - 1);
-                }
-                if column + 1 < self.columns {
-                    visit(at + 1);
-                }
-                if row > 0 {
-                    visit(at - self.columns);
-                }
-                if row + 1 < self.rows {
-                    visit(at + self.columns);
                 }
             }
-            if patch.len() >= MIN_CELLS {
-                patches.push(patch);
+            above = first..runs.len();
+        }
+        let mut patches: Vec<Patch> = Vec::new();
+        let mut of_root = vec![usize::MAX; runs.len()];
+        for index in 0..runs.len() {
+            let root = root(&runs, index);
+            if of_root[root] == usize::MAX {
+                of_root[root] = patches.len();
+                patches.push(Patch { label: 0, runs: Vec::new(), cells: 0 });
             }
+            let patch = &mut patches[of_root[root]];
+            patch.cells += runs[index].cells.len();
+            patch.runs.push(runs[index].cells.clone());
+        }
+        patches.retain(|patch| patch.cells >= MIN_CELLS);
+        for (label, patch) in (1..).zip(&mut patches) {
+            patch.label = label;
+            patch.runs.iter().for_each(|run| labels[run.clone()].fill(label));
         }
         patches
     }
 
     /// Whether a patch shows the background's own surface in other light.
-    fn is_light(&self, patch: &[usize], gain: f32) -> bool {
-        let n = patch.len() as f32;
-        let mean = |values: &[f32]| patch.iter().map(|&at| values[at]).sum::<f32>() / n;
+    fn is_light(&self, patch: &Patch, gain: f32, scratch: &Scratch) -> bool {
+        let n = patch.cells as f32;
+        let mean = |values: &[f32]| patch.cells().map(|at| values[at]).sum::<f32>() / n;
         let (short_mean, long_mean) = (mean(&self.short), mean(&self.long));
         let (mut ss, mut ll, mut sl) = (0.0, 0.0, 0.0);
-        for &at in patch {
+        for at in patch.cells() {
             let (s, l) = (self.short[at] - short_mean, self.long[at] - long_mean);
             ss += s * s;
             ll += l * l;
@@ -338,18 +390,18 @@ impl Background {
         if short_dev < SMOOTH && long_dev < SMOOTH {
             // A smooth surface on a smooth surface: darker alone is a shadow, brighter alone a lamp's pool. A thing
             // without any texture at 160 columns is one whose edge is sharp on every side.
-            return !self.has_sharp_edge(patch, gain);
+            return !self.has_sharp_edge(patch, gain, scratch);
         }
         sl / (ss * ll).sqrt().max(1e-6) > SAME_SURFACE
     }
 
     /// Whether the patch ends within one cell, as things do; light fades over several.
-    fn has_sharp_edge(&self, patch: &[usize], gain: f32) -> bool {
+    fn has_sharp_edge(&self, patch: &Patch, gain: f32, scratch: &Scratch) -> bool {
         let excess = |at: usize| (self.short[at] - self.long[at] * gain).abs();
-        let inside = patch.iter().map(|&at| excess(at)).sum::<f32>() / patch.len() as f32;
+        let inside = patch.cells().map(excess).sum::<f32>() / patch.cells as f32;
         let mut edge = 0u32;
         let mut sharp = 0u32;
-        for &at in patch {
+        for at in patch.cells() {
             let (column, row) = (at % self.columns, at / self.columns);
             let outside = [
                 (column > 1).then(|| at.wrapping_sub(2)),
@@ -357,7 +409,8 @@ impl Background {
                 (row > 1).then(|| at.wrapping_sub(2 * self.columns)),
                 (row + 2 < self.rows).then_some(at + 2 * self.columns),
             ];
-            for neighbour in outside.into_iter().flatten().filter(|other| !patch.contains(other)) {
+            let elsewhere = |other: &usize| scratch.labels[*other] != patch.label;
+            for neighbour in outside.into_iter().flatten().filter(elsewhere) {
                 edge += 1;
                 sharp += u32::from(excess(neighbour) < inside * 0.25);
             }
@@ -366,41 +419,36 @@ impl Background {
     }
 
     /// Moves the long picture on where nothing covers it.
-    fn take_long(&mut self, gain: f32, seconds: f32, hidden: &[bool]) {
+    fn take_long(&mut self, gain: f32, seconds: f32, scratch: &Scratch) {
         // While it warms up, the first looks make the background.
         self.learned |= self.looks >= WARM_UP_LOOKS;
-        let learning = !self.learned;
         let rate = 1.0 - (-seconds / LONG).exp();
+        // How fast it follows what differs, and what does not.
+        let (other, same) = if self.learned { (0.0, rate) } else { (1.0, 1.0) };
         let absorb = ABSORB.as_secs_f32();
-        let (hidden_rate, learn_rate) = (0.0, if learning { 1.0 } else { rate });
-        let cells = self.long.iter_mut().zip(&self.short).zip(&mut self.stayed).zip(hidden);
-        for (((long, short), stayed), hidden) in cells {
-            let expected = *long * gain;
-            let differs = (short - expected).abs() > DIFFERENT.max(expected * DIFFERENT_SHARE);
-            *stayed = if differs { *stayed + seconds } else { 0.0 };
-            let absorbed = *stayed > absorb;
-            let follows = !hidden && (learning || !differs);
-            let rate = if absorbed {
-                1.0
-            } else if follows {
-                learn_rate
-            } else {
-                hidden_rate
-            };
-            *stayed = if absorbed { 0.0 } else { *stayed };
+        let cells = self.long.iter_mut().zip(&self.short).zip(&mut self.stayed).zip(&scratch.open);
+        // Masks instead of branches, so that several cells are done at once.
+        let keep = |value: f32, when: bool| f32::from_bits(value.to_bits() & u32::from(when).wrapping_neg());
+        for (((long, short), stayed), open) in cells {
+            let differs = is_different(*short, *long * gain);
+            let stay = keep(*stayed + seconds, differs);
+            let absorbed = stay > absorb;
+            let rate = (keep(other, differs) + keep(same, !differs)) * open;
+            let rate = keep(1.0, absorbed) + keep(rate, !absorbed);
+            *stayed = keep(stay, !absorbed);
             *long += (short - *long) * rate;
         }
     }
 
-    /// The cells in which the model sees a thing.
-    fn hidden(&self, detections: &[Detection]) -> Vec<bool> {
-        let mut hidden = vec![false; self.long.len()];
-        for [x0, y0, x1, y1] in detections.iter().map(|detection| self.cells_of(&detection.bbox)) {
+    /// Notes the cells in which the model sees nothing.
+    fn note_open(&self, detections: &[Detection], scratch: &mut Scratch) {
+        scratch.open.fill(1.0);
+        for detection in detections {
+            let [x0, y0, x1, y1] = self.cells_of(&detection.bbox);
             for row in y0..y1 {
-                hidden[row * self.columns + x0..row * self.columns + x1].fill(true);
+                scratch.open[row * self.columns + x0..row * self.columns + x1].fill(0.0);
             }
         }
-        hidden
     }
 
     fn cells_of(&self, place: &NormBox) -> [usize; 4] {
@@ -412,6 +460,52 @@ impl Background {
             (cell(place.y1(), self.rows) + 1).min(self.rows),
         ]
     }
+}
+
+impl Scratch {
+    fn fit(&mut self, cells: usize) {
+        self.differs.resize(cells, 0);
+        self.labels.resize(cells, 0);
+        self.open.resize(cells, 1.0);
+    }
+}
+
+/// The runs of cells that differ in a row. Next to none do: eight cells at a time are passed over.
+fn find_runs(differs: &[u8], row: Range<usize>, runs: &mut Vec<Run>) {
+    let mut at = row.start;
+    while at < row.end {
+        if differs[at..row.end].first_chunk().is_some_and(|eight| u64::from_ne_bytes(*eight) == 0) {
+            at += 8;
+            continue;
+        }
+        if differs[at] == 0 {
+            at += 1;
+            continue;
+        }
+        let end =
+            differs[at..row.end].iter().position(|cell| *cell == 0).map_or(row.end, |length| at + length);
+        runs.push(Run { cells: at..end, joined: runs.len() });
+        at = end;
+    }
+}
+
+fn root(runs: &[Run], mut index: usize) -> usize {
+    while runs[index].joined != index {
+        index = runs[index].joined;
+    }
+    index
+}
+
+/// Makes two runs part of one patch, which is found by its first run.
+fn join(runs: &mut [Run], a: usize, b: usize) {
+    let (a, b) = (root(runs, a), root(runs, b));
+    let first = a.min(b);
+    (runs[a].joined, runs[b].joined) = (first, first);
+}
+
+/// Whether something covers the background, which should look like `expected`.
+fn is_different(short: f32, expected: f32) -> bool {
+    (short - expected).abs() > DIFFERENT.max(expected * DIFFERENT_SHARE)
 }
 
 #[cfg(test)]

@@ -15,29 +15,20 @@ use std::time::Duration;
 
 use flow::{Luma, Timestamp};
 
-/// Rows and columns are averaged down to about this many columns.
-const COLUMNS: usize = 80;
+use crate::view::{MATCHES, View};
+
 /// A condition is believed after it was seen for this long.
 pub const SUSPEND_AFTER: Duration = Duration::from_secs(30);
 /// And is over after it was not seen for this long.
 pub const RESUME_AFTER: Duration = Duration::from_secs(20);
 /// A view is learned from a picture that kept for this long.
-const LEARN_AFTER: Duration = Duration::from_secs(120);
+pub(crate) const LEARN_AFTER: Duration = Duration::from_secs(120);
 /// Views that are remembered.
 const MAX_VIEWS: usize = 4;
-/// Two pictures are of one kind of light when their means differ by less than this factor.
-const SAME_LIGHT: f32 = 1.5;
-/// Correlation of contrasts from which it is the same view ...
-const MATCHES: f32 = 0.45;
-/// ... and below which it is another.
+/// Correlation of contrasts below which it is another view.
 const DIFFERS: f32 = 0.2;
-/// A displaced match must be this good, and better than the undisplaced one by [`CLEARLY`].
-const DISPLACED: f32 = 0.5;
-const CLEARLY: f32 = 0.2;
-/// The displacement that is looked for, in cells either way.
-const REACH: isize = 12;
-/// A displacement of fewer cells does not move a thing out of its zone.
-const MIN_DISPLACEMENT: isize = 2;
+/// A picture with less coarse contrast, in grey levels, is no view of anything.
+pub(crate) const FEATURELESS: f32 = 1.0;
 /// Share of a view's contrast below which the lens is blocked.
 const BLOCKED: f32 = 0.2;
 /// Share of a view's fine contrast below which it is out of focus.
@@ -56,6 +47,8 @@ pub enum Condition {
     Blocked,
     /// Out of focus, or the lens is dirty.
     Defocused,
+    /// A camera that turns shows none of its presets: it moves, or was turned elsewhere.
+    OffPreset,
 }
 
 impl std::fmt::Display for Condition {
@@ -71,41 +64,29 @@ impl std::fmt::Display for Condition {
             Self::Shifted(None) => f.write_str("the camera looks elsewhere than where its zones were drawn"),
             Self::Blocked => f.write_str("something is in front of the lens"),
             Self::Defocused => f.write_str("the picture is out of focus, or the lens is dirty"),
+            Self::OffPreset => {
+                f.write_str("the camera is off its presets: it shows none of their reference pictures")
+            }
         }
     }
 }
 
-/// Watches one camera's own condition.
+/// What is believed of a camera: what its looks say for long enough.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Watchman {
-    views: Vec<View>,
-    /// The picture that may become a view, and since when it keeps.
-    candidate: Option<(View, Timestamp)>,
+pub(crate) struct Belief {
     believed: Option<Condition>,
     /// What the looks say since then, where it is not what is believed.
     suspected: Option<(Condition, Timestamp)>,
 }
 
-/// The contrasts of one picture.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-struct View {
-    columns: usize,
-    mean: f32,
-    /// Contrast between neighbouring cells, and between neighbours of neighbours of neighbours.
-    fine: f32,
-    coarse: f32,
-    /// Local contrast of every cell, -127 to 127, row by row.
-    #[serde(with = "packed")]
-    contrast: Vec<i8>,
-}
+impl Belief {
+    pub fn now(&self) -> Condition {
+        self.believed.unwrap_or(Condition::Good)
+    }
 
-impl Watchman {
-    /// Takes one look; how the camera is.
-    pub fn look(&mut self, luma: &Luma, now: Timestamp) -> Condition {
-        let view = View::of(luma);
-        let says = self.judge(&view);
-        self.learn(view, says, now);
-        let believed = self.believed.unwrap_or(Condition::Good);
+    /// Takes what one look says; what is believed now.
+    pub fn take(&mut self, says: Condition, now: Timestamp) -> Condition {
+        let believed = self.now();
         if std::mem::discriminant(&says) == std::mem::discriminant(&believed) {
             self.suspected = None;
             return believed;
@@ -121,20 +102,43 @@ impl Watchman {
             self.believed = Some(says);
             self.suspected = None;
         }
-        self.believed.unwrap_or(Condition::Good)
+        self.now()
+    }
+}
+
+/// Watches one camera's own condition.
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Watchman {
+    views: Vec<View>,
+    /// The picture that may become a view, and since when it keeps.
+    candidate: Option<(View, Timestamp)>,
+    belief: Belief,
+}
+
+impl Watchman {
+    /// Takes one look; how the camera is.
+    pub fn look(&mut self, luma: &Luma, now: Timestamp) -> Condition {
+        let picture = View::of(luma);
+        let best = best(&self.views, &picture);
+        let says = self.judge(&picture, best);
+        let known = best.filter(|(match_, _)| *match_ >= MATCHES).map(|(_, index)| index);
+        self.learn(picture, known, says, now);
+        self.belief.take(says, now)
     }
 
-    /// What this picture alone says.
-    fn judge(&self, picture: &View) -> Condition {
-        let like = |view: &&View| view.contrast.len() == picture.contrast.len();
-        let matched = self.views.iter().filter(like).map(|view| (view.correlation(picture, 0, 0), view));
-        let Some((best, view)) = matched.max_by(|a, b| a.0.total_cmp(&b.0)) else { return Condition::Good };
+    /// What this picture alone says. `best`: how well it fits the view that it fits best.
+    fn judge(&self, picture: &View, best: Option<(f32, usize)>) -> Condition {
+        let Some((best, index)) = best else { return Condition::Good };
         if best >= MATCHES {
-            let blurred = picture.fine < view.fine * DEFOCUSED && picture.coarse > view.coarse * DEFOCUSED;
-            return if blurred { Condition::Defocused } else { Condition::Good };
+            return if is_defocused(picture, &self.views[index]) {
+                Condition::Defocused
+            } else {
+                Condition::Good
+            };
         }
+        let like = |view: &&View| view.is_like(picture);
         let lit = self.views.iter().filter(like).find(|view| view.same_light(picture));
-        if lit.is_some_and(|view| picture.coarse < view.coarse * BLOCKED) {
+        if lit.is_some_and(|view| is_blocked(picture, view)) {
             return Condition::Blocked;
         }
         if lit.is_some_and(|view| picture.fine < view.fine * DEFOCUSED) {
@@ -150,23 +154,20 @@ impl Watchman {
     }
 
     /// Remembers what the camera shows when it is well: in a new light a new view, in a known one what slowly changes.
-    fn learn(&mut self, picture: View, says: Condition, now: Timestamp) {
-        let well = says == Condition::Good && self.believed.unwrap_or(Condition::Good) == Condition::Good;
-        if !well || picture.coarse < 1.0 {
+    fn learn(&mut self, picture: View, known: Option<usize>, says: Condition, now: Timestamp) {
+        let well = says == Condition::Good && self.belief.now() == Condition::Good;
+        if !well || picture.coarse < FEATURELESS {
             self.candidate = None;
             return;
         }
-        let known = self.views.iter().position(|view| {
-            view.contrast.len() == picture.contrast.len() && view.correlation(&picture, 0, 0) >= MATCHES
-        });
         if let Some(index) = known {
             self.candidate = None;
-            // Seasons and parked cars: over some hundred looks.
+            // Seasons and parked cars.
             self.views[index].follow(&picture);
             return;
         }
         match &self.candidate {
-            Some((held, since)) if held.contrast.len() == picture.contrast.len() && *since <= now => {
+            Some((held, since)) if held.is_like(&picture) && *since <= now => {
                 if held.correlation(&picture, 0, 0) < MATCHES {
                     self.candidate = Some((picture, now));
                 } else if now.duration_since(*since).unsigned_abs() >= LEARN_AFTER {
@@ -182,143 +183,32 @@ impl Watchman {
     }
 }
 
-impl View {
-    fn of(luma: &Luma) -> Self {
-        let step = luma.columns().div_ceil(COLUMNS).max(1);
-        let (columns, rows) = ((luma.columns() / step).max(1), (luma.rows() / step).max(1));
-        let mut grey = Vec::with_capacity(columns * rows);
-        for row in 0..rows {
-            for column in 0..columns {
-                let mut sum = 0u32;
-                for y in row * step..((row + 1) * step).min(luma.rows()) {
-                    let line = &luma.cells()[y * luma.columns()..];
-                    sum += line[column * step..((column + 1) * step).min(luma.columns())]
-                        .iter()
-                        .map(|&cell| u32::from(cell))
-                        .sum::<u32>();
-                }
-                grey.push(sum as f32 / (step * step) as f32);
-            }
-        }
-        let at = |column: usize, row: usize| grey[row.min(rows - 1) * columns + column.min(columns - 1)];
-        let contrast_over = |reach: usize| {
-            let each = (0..grey.len()).map(|cell| {
-                let (column, row) = (cell % columns, cell / columns);
-                (at(column + reach, row) - at(column, row)).abs()
-                    + (at(column, row + reach) - at(column, row)).abs()
-            });
-            each.sum::<f32>() / grey.len() as f32
-        };
-        // Contrast against the surroundings, scaled by the brightness there: what light multiplies falls out.
-        let contrast = (0..grey.len()).map(|cell| {
-            let (column, row) = (cell % columns, cell / columns);
-            let around = [
-                at(column.saturating_sub(2), row),
-                at(column + 2, row),
-                at(column, row.saturating_sub(2)),
-                at(column, row + 2),
-            ];
-            let mean = around.iter().sum::<f32>() / 4.0;
-            ((grey[cell] - mean) / (mean + 8.0) * 300.0).clamp(-127.0, 127.0) as i8
-        });
-        Self {
-            columns,
-            mean: grey.iter().sum::<f32>() / grey.len() as f32,
-            fine: contrast_over(1),
-            coarse: contrast_over(4),
-            contrast: contrast.collect(),
-        }
-    }
-
-    fn same_light(&self, other: &Self) -> bool {
-        let ratio = (self.mean + 4.0) / (other.mean + 4.0);
-        (1.0 / SAME_LIGHT..=SAME_LIGHT).contains(&ratio)
-    }
-
-    /// Correlation of the contrasts where `other` is displaced by so many cells to the right and down: -1..=1.
-    fn correlation(&self, other: &Self, right: isize, down: isize) -> f32 {
-        let columns = self.columns as isize;
-        let rows = (self.contrast.len() / self.columns.max(1)) as isize;
-        let (mut ab, mut aa, mut bb) = (0i64, 0i64, 0i64);
-        for row in 0.max(-down)..rows.min(rows - down) {
-            let (first, end) = (0.max(-right), columns.min(columns - right));
-            if first >= end {
-                continue;
-            }
-            let mine = &self.contrast[(row * columns + first) as usize..(row * columns + end) as usize];
-            let start = (row + down) * columns + first + right;
-            let theirs = &other.contrast[start as usize..(start + end - first) as usize];
-            let (mut x, mut y, mut z) = (0i32, 0i32, 0i32);
-            for (&a, &b) in mine.iter().zip(theirs) {
-                let (a, b) = (i32::from(a), i32::from(b));
-                x += a * b;
-                y += a * a;
-                z += b * b;
-            }
-            ab += i64::from(x);
-            aa += i64::from(y);
-            bb += i64::from(z);
-        }
-        if aa == 0 || bb == 0 { 0.0 } else { (ab as f64 / (aa as f64 * bb as f64).sqrt()) as f32 }
-    }
-
-    /// By how much the picture is displaced against this view, in hundredths of the width, if it is.
-    fn displaced(&self, picture: &Self, in_place: f32) -> Option<(i8, i8)> {
-        let mut best = (in_place.max(DISPLACED - CLEARLY) + CLEARLY, 0, 0);
-        for down in -REACH / 2..=REACH / 2 {
-            for right in -REACH..=REACH {
-                let here = self.correlation(picture, right, down);
-                if here > best.0 {
-                    best = (here, right, down);
-                }
-            }
-        }
-        let (_, right, down) = best;
-        let hundredths = |cells: isize| (cells * 100 / self.columns as isize) as i8;
-        (right.abs().max(down.abs()) >= MIN_DISPLACEMENT).then(|| (hundredths(right), hundredths(down)))
-    }
-
-    fn follow(&mut self, picture: &Self) {
-        let near = |was: f32, is: f32| was + (is - was) / 256.0;
-        self.mean = near(self.mean, picture.mean);
-        self.fine = near(self.fine, picture.fine);
-        self.coarse = near(self.coarse, picture.coarse);
-        for (was, &is) in self.contrast.iter_mut().zip(&picture.contrast) {
-            // One level at a time: 8 bits hold no smaller step.
-            if (i16::from(is) - i16::from(*was)).abs() > 8 {
-                *was += (is > *was) as i8 * 2 - 1;
-            }
-        }
-    }
+/// The view that a picture fits best, and how well.
+pub(crate) fn best(views: &[View], picture: &View) -> Option<(f32, usize)> {
+    let like = views.iter().enumerate().filter(|(_, view)| view.is_like(picture));
+    let matched = like.map(|(index, view)| (view.correlation(picture, 0, 0), index));
+    matched.max_by(|a, b| a.0.total_cmp(&b.0))
 }
 
-/// Bytes as hexadecimal digits.
-mod packed {
-    use serde::{Deserialize as _, Deserializer, Serializer};
+/// Whether a picture that shows this view shows it without its fine contrast.
+pub(crate) fn is_defocused(picture: &View, view: &View) -> bool {
+    picture.fine < view.fine * DEFOCUSED && picture.coarse > view.coarse * DEFOCUSED
+}
 
-    pub fn serialize<S: Serializer>(bytes: &[i8], serializer: S) -> Result<S::Ok, S::Error> {
-        let digit = |n: u8| char::from_digit(n.into(), 16).unwrap_or('0');
-        let digits = bytes.iter().map(|&b| b as u8).flat_map(|b| [digit(b >> 4), digit(b & 15)]);
-        serializer.serialize_str(&digits.collect::<String>())
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<i8>, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let digits: Option<Vec<u32>> = text.chars().map(|c| c.to_digit(16)).collect();
-        let digits = digits.ok_or_else(|| serde::de::Error::custom("expected hexadecimal digits"))?;
-        Ok(digits.chunks_exact(2).map(|pair| (pair[0] * 16 + pair[1]) as u8 as i8).collect())
-    }
+/// Whether a picture shows nothing of this view's contrast, or of any.
+pub(crate) fn is_blocked(picture: &View, view: &View) -> bool {
+    picture.coarse < view.coarse * BLOCKED
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const WIDTH: usize = 160;
     const HEIGHT: usize = 90;
 
     /// A street of random houses, seen from `left` and `top`, through `light`, with noise.
-    struct Street {
+    pub(crate) struct Street {
         world: Vec<f32>,
         rng: fastrand::Rng,
     }
@@ -326,7 +216,7 @@ mod tests {
     const WORLD: usize = 400;
 
     impl Street {
-        fn new(seed: u64) -> Self {
+        pub(crate) fn new(seed: u64) -> Self {
             let mut rng = fastrand::Rng::with_seed(seed);
             let mut world = vec![100.0; WORLD * WORLD];
             for _ in 0..900 {
@@ -339,7 +229,12 @@ mod tests {
             Self { world, rng }
         }
 
-        fn look(&mut self, left: usize, top: usize, develop: impl Fn(usize, usize, f32) -> f32) -> Luma {
+        pub(crate) fn look(
+            &mut self,
+            left: usize,
+            top: usize,
+            develop: impl Fn(usize, usize, f32) -> f32,
+        ) -> Luma {
             let cells = (0..WIDTH * HEIGHT).map(|at| {
                 let (x, y) = (at % WIDTH, at / WIDTH);
                 let grey = develop(x, y, self.world[(top + y) * WORLD + left + x]);
@@ -349,11 +244,11 @@ mod tests {
         }
     }
 
-    fn at(second: i64) -> Timestamp {
+    pub(crate) fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + second).unwrap()
     }
 
-    fn day(_: usize, _: usize, grey: f32) -> f32 {
+    pub(crate) fn day(_: usize, _: usize, grey: f32) -> f32 {
         grey
     }
 

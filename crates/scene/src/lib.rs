@@ -13,12 +13,18 @@
 
 mod background;
 mod condition;
+mod ground;
 mod motion;
+mod neighbours;
+mod presets;
 mod rules;
 mod scene;
 mod story;
 mod tracker;
+mod view;
 
 pub use condition::Condition;
-pub use scene::{Saved, Scene};
-pub use tracker::{Need, Presence, Track, Tracker};
+pub use ground::Ground;
+pub use neighbours::{Neighbours, Sighting};
+pub use scene::{Answer, Clock, Question, QuestionId, Saved, Scene};
+pub use tracker::{Need, Presence, Stand, Track, Tracker};

@@ -122,7 +122,7 @@ mod tests {
     }
 
     fn tracker() -> Tracker {
-        Tracker::new(Duration::from_secs(30), 0.25, 0.4)
+        Tracker::new(Duration::from_secs(30), &[0.25], 0.4)
     }
 
     #[test]

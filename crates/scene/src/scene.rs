@@ -1,31 +1,62 @@
-//! One camera: its tracker, its rules, its open situations.
+//! One camera: its tracker, its rules, its open situations; of a camera that turns, those of each preset.
+
+mod clocks;
+mod questions;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fleet::{Camera, Rule};
+use fleet::{Camera, Rule, Zone};
 use flow::{
     Basis, CameraId, Detection, Detections, Event, EventId, Luma, Polygon, SituationId, Timestamp, ZoneId,
 };
 
 use crate::background::Background;
 use crate::condition::{Condition, Watchman};
+use crate::ground::Ground;
+use crate::neighbours::Sighting;
+use crate::presets::{self, Presets};
 use crate::rules::{Covered, State, View, Watch, foot};
 use crate::tracker::{Memory, Need, Tracker};
+
+pub use clocks::Clock;
+pub use questions::{Answer, Question, QuestionId};
 
 /// The state of one camera.
 #[derive(Debug)]
 pub struct Scene {
     camera: CameraId,
-    mind: Mind,
+    /// What it may show: one sight, or one for each preset. Never empty.
+    sights: Vec<Sight>,
+    /// Which of them it shows.
+    shown: Option<usize>,
+    guard: Guard,
     /// An unchanged look would have made an event of it.
     wants_look: bool,
+    condition: Condition,
+}
+
+/// Says what the camera shows, by its picture.
+#[derive(Debug)]
+enum Guard {
+    /// Always the same, when it is well.
+    Fixed(Watchman),
+    /// One of its presets, or none.
+    Turning(Presets),
+}
+
+/// What a camera shows that points one way.
+#[derive(Debug)]
+struct Sight {
+    /// The preset's id; empty where there are none.
+    name: String,
+    mind: Mind,
+    zones: Arc<[Zone]>,
     ignore: Arc<[Polygon]>,
     /// Only where a rule asks what covers a zone.
     background: Option<Background>,
-    watchman: Watchman,
-    condition: Condition,
+    ground: Option<Ground>,
 }
 
 /// What looks change, and a look that must not count does not.
@@ -39,77 +70,107 @@ struct Mind {
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Saved {
     camera: CameraId,
+    /// By preset.
+    sights: BTreeMap<String, SavedSight>,
+    watchman: Option<Watchman>,
+    presets: Option<presets::Kept>,
+    /// What [`Neighbours`](crate::Neighbours) remember of this camera, so that it is stored with what it rests on.
+    #[serde(default)]
+    pub sightings: Vec<Sighting>,
+}
+
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+struct SavedSight {
     tracker: Memory,
     /// By zone and situation.
     watches: BTreeMap<String, State>,
     background: Option<Background>,
-    watchman: Watchman,
 }
 
 impl Scene {
-    /// An empty scene for `camera`, with nothing seen yet.
+    /// An empty scene for `camera`, with nothing seen yet. Of a camera that turns, [`refer`](Self::refer) says what it
+    /// shows at its presets.
     pub fn new(camera: &Camera) -> Self {
-        let rules = || camera.zones.iter().flat_map(|zone| &zone.rules);
-        let start_score = rules().map(|rule| rule.lowest_score()).fold(1.0, f32::min);
-        let drift = rules().filter_map(|rule| rule.kind.things()).map(|things| things.drift);
-        let drift = drift.fold(f32::INFINITY, f32::min);
-        let watches = camera.zones.iter().enumerate().flat_map(|(zone_index, zone)| {
-            let zones = camera.zones.clone();
-            zone.rules.iter().map(move |rule| Watch {
-                zones: zones.clone(),
-                zone_index,
-                rule: rule.clone(),
-                state: State::new(rule),
-            })
-        });
-        // Three looks missed in a row are a gap; before that it is a slow camera.
-        let max_gap = camera.look.at_least_every * 3;
-        let drift = if drift.is_finite() { drift } else { 0.25 };
-        let covers = rules().any(|rule| matches!(rule.kind, fleet::RuleKind::Coverage(_)));
-        Self {
-            camera: camera.id.clone(),
-            mind: Mind { tracker: Tracker::new(max_gap, drift, start_score), watches: watches.collect() },
-            wants_look: false,
-            ignore: camera.ignore.clone(),
-            background: covers.then(Background::default),
-            watchman: Watchman::default(),
-            condition: Condition::Good,
+        let fixed = || Sight::new("", camera, camera.zones.clone(), &camera.ignore, camera.ground.as_ref());
+        let turned = |preset: &fleet::Preset| {
+            let zones = camera.zones[preset.zones.clone()].into();
+            Sight::new(preset.id.as_str(), camera, zones, &preset.ignore, preset.ground.as_ref())
+        };
+        let (sights, guard) = match &camera.presets[..] {
+            [] => (vec![fixed()], Guard::Fixed(Watchman::default())),
+            presets => {
+                let names = presets.iter().map(|preset| preset.id.as_str());
+                (presets.iter().map(turned).collect(), Guard::Turning(Presets::new(names)))
+            }
+        };
+        let shown = camera.presets.is_empty().then_some(0);
+        let camera = camera.id.clone();
+        Self { camera, sights, shown, guard, wants_look: false, condition: Condition::Good }
+    }
+
+    /// A picture of what the camera shows at this preset; several, for several kinds of light. A preset without any is
+    /// never recognised. `false`: the camera has no such preset.
+    pub fn refer(&mut self, preset: &ZoneId, picture: &Luma) -> bool {
+        match &mut self.guard {
+            Guard::Fixed(_) => false,
+            Guard::Turning(presets) => presets.refer(preset.as_str(), picture),
         }
     }
 
     /// Takes one look of this camera and says what it means: events in the order in which they should be sent.
-    /// `luma` is that look's picture, for rules that ask what covers a zone; without it they say nothing.
-    /// Looks that are not later than the one before are ignored.
+    /// `luma` is that look's picture, for rules that ask what covers a zone, and without which a camera that turns may
+    /// show anything: without it they say nothing. Looks that are not later than the one before are ignored.
     ///
     /// While the camera does not show what its zones were drawn on ([`condition`](Self::condition)), looks say nothing:
-    /// nothing begins and nothing ends, as if nobody looked.
+    /// nothing begins and nothing ends, as if nobody looked. The same holds for the zones of one preset while the camera
+    /// shows another.
     ///
     /// An unchanged look ([`Basis::Unchanged`]) carries on what was seen, but makes no event: whatever begins, goes on or
     /// ends was seen by the model in the very picture that is its evidence. Where an unchanged look would have made one,
     /// it is not taken, and [`wants_look`](Self::wants_look) says that the model should look.
     pub fn look(&mut self, look: &Detections, luma: Option<&Luma>) -> Vec<Event> {
         debug_assert_eq!(look.frame.camera, self.camera, "a look of another camera");
-        if let Some(luma) = luma {
-            self.condition = self.watchman.look(luma, look.captured);
-            if self.condition != Condition::Good {
-                self.wants_look = false;
-                return Vec::new();
-            }
-        }
-        let ignored = |d: &&Detection| self.ignore.iter().any(|part| part.contains(foot(&d.bbox)));
+        self.forget_questions();
+        self.shown = self.shows(luma, look.captured);
+        let Some(shown) = self.shown else {
+            self.wants_look = false;
+            return Vec::new();
+        };
+        let sight = &mut self.sights[shown];
+        let ignored = |d: &&Detection| sight.ignore.iter().any(|part| part.contains(foot(&d.bbox)));
         let detections: Vec<_> = look.list.iter().filter(|d| !ignored(d)).cloned().collect();
-        let covered = self.covered(luma, &detections, look.captured);
+        let covered = sight.covered(luma, &detections, look.captured);
         if look.basis == Basis::Inferred {
             self.wants_look = false;
-            return self.mind.take(look, &detections, &covered).0;
+            let mut events = sight.mind.take(look, &detections, &covered).0;
+            sight.place(&mut events);
+            return events;
         }
-        let mut after = self.mind.clone();
+        let mut after = sight.mind.clone();
         let (events, wants_look) = after.take(look, &detections, &covered);
-        if events.is_empty() {
-            self.mind = after;
+        let due = !events.is_empty() || after.asks();
+        if !due {
+            sight.mind = after;
         }
-        self.wants_look |= wants_look || !events.is_empty();
+        self.wants_look |= wants_look || due;
         Vec::new()
+    }
+
+    /// Which of its sights the camera shows, if its zones can be judged.
+    fn shows(&mut self, luma: Option<&Luma>, now: Timestamp) -> Option<usize> {
+        match (&mut self.guard, luma) {
+            (Guard::Fixed(watchman), Some(luma)) => {
+                self.condition = watchman.look(luma, now);
+                (self.condition == Condition::Good).then_some(0)
+            }
+            (Guard::Fixed(_), None) => Some(0),
+            (Guard::Turning(presets), Some(luma)) => {
+                let shown = presets.look(luma, now);
+                self.condition = presets.condition();
+                shown
+            }
+            (Guard::Turning(_), None) => None,
+        }
     }
 
     /// Whether the model should look at the next picture, even if that shows nothing new: something is due.
@@ -123,6 +184,114 @@ impl Scene {
         self.condition
     }
 
+    /// The zones that the newest look was judged by: none while they are suspended, of a camera that turns those of the
+    /// preset that it shows.
+    pub fn zones_shown(&self) -> &[Zone] {
+        self.shown.map_or(&[], |shown| &self.sights[shown].zones)
+    }
+
+    /// The desk says of a situation, open or over, that it is no problem: an open one ends at the next look, and for a
+    /// day nothing of its kind begins in the same place; for twice as long each time that the desk says so again, up to
+    /// a month. `false`: no such situation is remembered.
+    pub fn dismiss(&mut self, event: EventId, now: Timestamp) -> bool {
+        let mut watches = self.sights.iter_mut().flat_map(|sight| &mut sight.mind.watches);
+        watches.any(|watch| watch.dismiss(event, now))
+    }
+
+    /// How many situations did not begin of late, because a rule's `cap_per_day` was reached: zone, situation, number.
+    pub fn held_back(&self) -> Vec<(ZoneId, SituationId, u32)> {
+        let held = self.watches().filter(|watch| watch.held_back() > 0);
+        held.map(|watch| {
+            (watch.zones[watch.zone_index].id.clone(), watch.rule.situation.clone(), watch.held_back())
+        })
+        .collect()
+    }
+
+    /// The situations that are open.
+    pub fn open_events(&self) -> Vec<EventId> {
+        self.watches().flat_map(Watch::open_events).collect()
+    }
+
+    /// How many situations are open.
+    pub fn open(&self) -> usize {
+        self.watches().map(Watch::open).sum()
+    }
+
+    fn watches(&self) -> impl Iterator<Item = &Watch> {
+        self.sights.iter().flat_map(|sight| &sight.mind.watches)
+    }
+
+    /// What to keep over a restart.
+    pub fn save(&self) -> Saved {
+        let (watchman, presets) = match &self.guard {
+            Guard::Fixed(watchman) => (Some(watchman.clone()), None),
+            Guard::Turning(presets) => (None, Some(presets.save())),
+        };
+        Saved {
+            camera: self.camera.clone(),
+            sights: self.sights.iter().map(|sight| (sight.name.clone(), sight.save())).collect(),
+            watchman,
+            presets,
+            sightings: Vec::new(),
+        }
+    }
+
+    /// Goes on from where a scene of this camera was saved. Rules and presets that are new start empty; what was found by
+    /// a rule that is gone or of another kind now is forgotten. `false`: it is of another camera, and nothing was taken.
+    pub fn restore(&mut self, mut saved: Saved) -> bool {
+        if saved.camera != self.camera {
+            return false;
+        }
+        for sight in &mut self.sights {
+            if let Some(saved) = saved.sights.remove(&sight.name) {
+                sight.restore(saved);
+            }
+        }
+        match (&mut self.guard, saved.watchman, saved.presets) {
+            (Guard::Fixed(watchman), Some(saved), _) => *watchman = saved,
+            (Guard::Turning(presets), _, Some(saved)) => presets.restore(saved),
+            _ => {}
+        }
+        true
+    }
+}
+
+impl Sight {
+    fn new(
+        name: &str,
+        camera: &Camera,
+        zones: Arc<[Zone]>,
+        ignore: &Arc<[Polygon]>,
+        ground: Option<&fleet::Ground>,
+    ) -> Self {
+        let rules = || zones.iter().flat_map(|zone| &zone.rules);
+        let start_score = rules().map(|rule| rule.lowest_score()).fold(1.0, f32::min);
+        let drifts: Vec<_> =
+            rules().filter_map(|rule| rule.kind.things()).map(|things| things.drift).collect();
+        let watches = zones.iter().enumerate().flat_map(|(zone_index, zone)| {
+            let zones = zones.clone();
+            zone.rules.iter().map(move |rule| Watch {
+                zones: zones.clone(),
+                zone_index,
+                rule: rule.clone(),
+                state: State::new(rule),
+                candidates: Vec::new(),
+            })
+        });
+        // Three looks missed in a row are a gap; before that it is a slow camera. What a camera does not show while it is
+        // turned away is one, too.
+        let max_gap = camera.look.at_least_every * 3;
+        let covers = rules().any(|rule| matches!(rule.kind, fleet::RuleKind::Coverage(_)));
+        Self {
+            name: name.to_owned(),
+            mind: Mind { tracker: Tracker::new(max_gap, &drifts, start_score), watches: watches.collect() },
+            ignore: ignore.clone(),
+            background: covers.then(Background::default),
+            ground: ground.and_then(Ground::new),
+            zones,
+        }
+    }
+
     /// What something stationary covers of each zone.
     fn covered(
         &mut self,
@@ -132,56 +301,24 @@ impl Scene {
     ) -> Vec<Option<Covered>> {
         let (Some(background), Some(luma)) = (&mut self.background, luma) else { return Vec::new() };
         background.look(luma, detections, now);
-        self.mind
-            .watches
-            .first()
-            .map_or_else(Vec::new, |watch| background.covered(&watch.zones, &self.ignore))
+        background.covered(&self.zones, &self.ignore)
     }
 
-    /// The desk says of a situation, open or over, that it is no problem: an open one ends at the next look, and for a
-    /// day nothing of its kind begins in the same place; for twice as long each time that the desk says so again, up to
-    /// a month. `false`: no such situation is remembered.
-    pub fn dismiss(&mut self, event: EventId, now: Timestamp) -> bool {
-        self.mind.watches.iter_mut().any(|watch| watch.dismiss(event, now))
+    /// Says where these events are.
+    fn place(&self, events: &mut [Event]) {
+        let Some(ground) = &self.ground else { return };
+        events.iter_mut().for_each(|event| event.place = ground.place_of(&event.objects));
     }
 
-    /// How many situations did not begin of late, because a rule's `cap_per_day` was reached: zone, situation, number.
-    pub fn held_back(&self) -> Vec<(ZoneId, SituationId, u32)> {
-        let held = self.mind.watches.iter().filter(|watch| watch.held_back() > 0);
-        held.map(|watch| {
-            (watch.zones[watch.zone_index].id.clone(), watch.rule.situation.clone(), watch.held_back())
-        })
-        .collect()
-    }
-
-    /// The situations that are open.
-    pub fn open_events(&self) -> Vec<EventId> {
-        self.mind.watches.iter().flat_map(Watch::open_events).collect()
-    }
-
-    /// How many situations are open.
-    pub fn open(&self) -> usize {
-        self.mind.watches.iter().map(Watch::open).sum()
-    }
-
-    /// What to keep over a restart.
-    pub fn save(&self) -> Saved {
-        let watches = self.mind.watches.iter().map(|watch| (name(watch), watch.state.clone())).collect();
-        Saved {
-            camera: self.camera.clone(),
+    fn save(&self) -> SavedSight {
+        SavedSight {
             tracker: self.mind.tracker.memory().clone(),
-            watches,
+            watches: self.mind.watches.iter().map(|watch| (name(watch), watch.state.clone())).collect(),
             background: self.background.clone(),
-            watchman: self.watchman.clone(),
         }
     }
 
-    /// Goes on from where a scene of this camera was saved. Rules that are new start empty; what was found by a rule
-    /// that is gone or of another kind now is forgotten. `false`: it is of another camera, and nothing was taken.
-    pub fn restore(&mut self, mut saved: Saved) -> bool {
-        if saved.camera != self.camera {
-            return false;
-        }
+    fn restore(&mut self, mut saved: SavedSight) {
         self.mind.tracker.restore(saved.tracker);
         for watch in &mut self.mind.watches {
             match saved.watches.remove(&name(watch)) {
@@ -189,15 +326,18 @@ impl Scene {
                 _ => {}
             }
         }
-        self.watchman = saved.watchman;
         if self.background.is_some() {
             self.background = saved.background.or_else(|| self.background.take());
         }
-        true
     }
 }
 
 impl Mind {
+    /// Whether a second model would have to be asked.
+    fn asks(&self) -> bool {
+        self.watches.iter().any(|watch| !watch.candidates.is_empty())
+    }
+
     /// The events, and whether a rule would have to know what the model sees now.
     fn take(
         &mut self,
@@ -280,6 +420,7 @@ mod tests {
             address: None,
             grid: None,
             location: None,
+            ground: None,
             url: "rtsp://127.0.0.1/".parse().unwrap(),
             other_url: None,
             certificate: Default::default(),
@@ -293,6 +434,7 @@ mod tests {
                 priority: fleet::Priority::Normal,
             },
             model: ModelId::new("m").unwrap(),
+            presets: Arc::new([]),
             zones: Arc::new([Zone {
                 id: ZoneId::new("right").unwrap(),
                 polygon: Polygon::new(right).unwrap(),
@@ -301,6 +443,8 @@ mod tests {
                 permitted: None,
             }]),
             ignore: Arc::new([]),
+            masks: Arc::new([]),
+            keep_evidence: None,
             gate: None,
             tiles: None,
         }
@@ -519,7 +663,7 @@ mod tests {
         for second in (2..60).step_by(2) {
             events.extend(scene.look(&unchanged(second, session, vec![thing("car", 0.6)]), None));
         }
-        assert!(scene.wants_look() || scene.mind.tracker.tracks()[0].hits() == 1);
+        assert!(scene.wants_look() || scene.sights[0].mind.tracker.tracks()[0].stand().hits() == 1);
         for second in (60..80).step_by(2) {
             events.extend(scene.look(&look(second, session, vec![]), None));
         }

@@ -2,8 +2,8 @@
 
 use fleet::Rule;
 use flow::{
-    Detections, Event, EventId, EventObject, NormBox, Phase, Score, SituationId, SituationKey, Timestamp,
-    ZoneId,
+    Confirmation, Detections, Event, EventId, EventObject, NormBox, Phase, Score, SituationId, SituationKey,
+    Timestamp, ZoneId,
 };
 
 /// The part of a situation that its events show.
@@ -25,6 +25,9 @@ pub(crate) struct Story {
     recurs: Option<EventId>,
     /// The desk has said that it is no problem.
     dismissed: bool,
+    /// What a second model said before it began.
+    #[serde(default)]
+    confirmed_by: Option<Confirmation>,
 }
 
 /// What is seen of a situation in one look.
@@ -57,6 +60,7 @@ impl Story {
             objects: seen.objects,
             recurs,
             dismissed: false,
+            confirmed_by: None,
         };
         let event = story.event(rule, Phase::Began, look);
         (story, event)
@@ -74,6 +78,11 @@ impl Story {
     /// It is over since `at`.
     pub fn end(&mut self, rule: &Rule, at: Timestamp, look: &Detections) -> Event {
         self.event(rule, Phase::Ended { at }, look)
+    }
+
+    /// Notes what a second model said; its events tell.
+    pub fn confirm(&mut self, confirmation: Confirmation) {
+        self.confirmed_by = Some(confirmation);
     }
 
     /// Its id.
@@ -117,6 +126,9 @@ impl Story {
             confidence: self.confidence,
             objects: self.objects.clone(),
             recurs: self.recurs,
+            place: None,
+            same_as: None,
+            confirmed_by: self.confirmed_by.clone(),
             model: look.model.clone(),
             frame: look.frame.clone(),
             captured: look.captured,

@@ -68,15 +68,16 @@ pub struct Track {
     pub last_seen: Timestamp,
     /// What the newest look said.
     pub presence: Presence,
-    stand: Stand,
-    /// Seen once away from where it stood: moved, or a bad box? The next look decides.
-    strayed: Option<(NormBox, Timestamp)>,
+    /// Where it stands, once for each drift that a rule allows; the strictest first. Never empty.
+    stands: Vec<Stand>,
     motion: Motion,
 }
 
-/// A thing standing in one place.
+/// A thing standing in one place, as a rule sees it that lets it drift so far.
 #[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
-struct Stand {
+pub struct Stand {
+    /// It stands while its middle moves by less than this share of its diagonal.
+    drift: f32,
     at: NormBox,
     since: Timestamp,
     /// Of the time since then, how long nobody looked.
@@ -86,11 +87,28 @@ struct Stand {
     /// Looks at which it was seen.
     hits: u32,
     score_sum: f32,
+    /// Seen once away from where it stood: moved, or a bad box? The next look decides.
+    strayed: Option<(NormBox, Timestamp)>,
 }
 
 impl Stand {
-    fn new(at: NormBox, since: Timestamp) -> Self {
-        Self { at, since, unwatched: Duration::ZERO, looks: 0, hits: 0, score_sum: 0.0 }
+    fn new(drift: f32, at: NormBox, since: Timestamp) -> Self {
+        Self { drift, at, since, unwatched: Duration::ZERO, looks: 0, hits: 0, score_sum: 0.0, strayed: None }
+    }
+
+    fn see(&mut self, detection: &Detection, now: Timestamp) {
+        if stays(&self.at, &detection.bbox, self.drift) {
+            self.strayed = None;
+        } else if let Some((at, since)) = self.strayed.take() {
+            // Twice in a row away from its place: it moved, at the first of the two. Where the two agree it
+            // stands there now; where they do not, it is still moving.
+            let agree = stays(&at, &detection.bbox, self.drift);
+            let start = if agree { (at, since) } else { (detection.bbox, now) };
+            *self = Self::new(self.drift, start.0, start.1);
+        } else {
+            self.strayed = Some((detection.bbox, now));
+        }
+        self.hit(detection.score);
     }
 
     fn hit(&mut self, score: Score) {
@@ -98,47 +116,57 @@ impl Stand {
         self.hits += 1;
         self.score_sum += score.get();
     }
-}
 
-impl Track {
     /// Since when it has been standing where it is.
-    pub fn still_since(&self) -> Timestamp {
-        self.stand.since
+    pub fn since(&self) -> Timestamp {
+        self.since
     }
 
     /// How long it was watched standing where it is, up to `now`.
     pub fn stood_for(&self, now: Timestamp) -> Duration {
-        now.duration_since(self.stand.since).unsigned_abs().saturating_sub(self.stand.unwatched)
+        now.duration_since(self.since).unsigned_abs().saturating_sub(self.unwatched)
     }
 
     /// Where it has been standing.
     pub fn place(&self) -> NormBox {
-        self.stand.at
+        self.at
     }
 
     /// Share of the clear looks, since it stands there, on which it was seen: 0..=1.
     pub fn seen_share(&self) -> f32 {
-        self.stand.hits as f32 / self.stand.looks.max(1) as f32
+        self.hits as f32 / self.looks.max(1) as f32
     }
 
     /// On how many looks it was seen standing there.
     pub fn hits(&self) -> u32 {
-        self.stand.hits
+        self.hits
     }
 
     /// Mean score while it has been standing there: 0..=1.
     pub fn mean_score(&self) -> f32 {
-        self.stand.score_sum / self.stand.hits.max(1) as f32
+        self.score_sum / self.hits.max(1) as f32
     }
 
     /// Last seen away from its place, and the next look has yet to say whether it moved.
     pub fn in_doubt(&self) -> bool {
         self.strayed.is_some()
     }
+}
+
+impl Track {
+    /// How it stands for a rule that lets it drift by so much of its diagonal: one of the tracker's drifts.
+    pub fn standing(&self, drift: f32) -> &Stand {
+        self.stands.iter().find(|stand| stand.drift >= drift).unwrap_or(&self.stands[self.stands.len() - 1])
+    }
+
+    /// How it stands for the strictest rule.
+    pub fn stand(&self) -> &Stand {
+        &self.stands[0]
+    }
 
     /// Whether it has been standing for so short a time that it may as well be moving.
     pub(crate) fn may_move(&self) -> bool {
-        self.stand.hits <= SETTLED_HITS || self.strayed.is_some()
+        self.stand().hits <= SETTLED_HITS || self.stand().in_doubt()
     }
 
     /// Where it should be by now.
@@ -146,24 +174,14 @@ impl Track {
         &self.motion
     }
 
-    fn see(&mut self, detection: &Detection, now: Timestamp, drift: f32) {
+    fn see(&mut self, detection: &Detection, now: Timestamp) {
         self.motion.see(&self.bbox, &detection.bbox, now.duration_since(self.last_seen).unsigned_abs());
         self.presence = Presence::Seen;
         self.class = detection.class.clone();
         self.bbox = detection.bbox;
         self.score = detection.score;
         self.last_seen = now;
-        if stays(&self.stand.at, &detection.bbox, drift) {
-            self.strayed = None;
-        } else if let Some((at, since)) = self.strayed.take() {
-            // Twice in a row away from its place: it moved, at the first of the two. Where the two agree it
-            // stands there now; where they do not, it is still moving.
-            let start = if stays(&at, &detection.bbox, drift) { (at, since) } else { (detection.bbox, now) };
-            self.stand = Stand::new(start.0, start.1);
-        } else {
-            self.strayed = Some((detection.bbox, now));
-        }
-        self.stand.hit(detection.score);
+        self.stands.iter_mut().for_each(|stand| stand.see(detection, now));
     }
 
     fn miss(&mut self, now: Timestamp, hidden: bool) {
@@ -171,7 +189,7 @@ impl Track {
             self.presence = Presence::Hidden;
             return;
         }
-        self.stand.looks += 1;
+        self.stands.iter_mut().for_each(|stand| stand.looks += 1);
         self.presence = match self.presence {
             Presence::Missing { since, looks } => Presence::Missing { since, looks: looks + 1 },
             Presence::Seen | Presence::Hidden => Presence::Missing { since: now, looks: 1 },
@@ -195,8 +213,9 @@ pub struct Tracker {
     unwatched: Duration,
     /// A stretch without looks longer than this does not count as standing still.
     max_gap: Duration,
-    /// A thing stands still while its middle moves by less than this share of its diagonal.
-    drift: f32,
+    /// A thing stands still while its middle moves by less than this share of its diagonal: one for each kind of rule,
+    /// the smallest first. Never empty.
+    drifts: Vec<f32>,
     /// Weaker detections start no track.
     start_score: f32,
 }
@@ -210,11 +229,15 @@ pub(crate) struct Memory {
 }
 
 impl Tracker {
-    /// `max_gap`: a stretch without looks longer than this does not count as standing still. `drift`: share of its
-    /// diagonal by which a still thing may move. `start_score`: weaker detections start no track.
-    pub fn new(max_gap: Duration, drift: f32, start_score: f32) -> Self {
+    /// `max_gap`: a stretch without looks longer than this does not count as standing still. `drifts`: shares of its
+    /// diagonal by which a still thing may move, as the rules have it; none: a quarter. `start_score`: weaker detections
+    /// start no track.
+    pub fn new(max_gap: Duration, drifts: &[f32], start_score: f32) -> Self {
+        let mut drifts = if drifts.is_empty() { vec![0.25] } else { drifts.to_vec() };
+        drifts.sort_by(f32::total_cmp);
+        drifts.dedup();
         let memory = Memory { tracks: Vec::new(), next_id: 1, last_look: None };
-        Self { memory, unwatched: Duration::ZERO, max_gap, drift, start_score }
+        Self { memory, unwatched: Duration::ZERO, max_gap, drifts, start_score }
     }
 
     /// The things followed.
@@ -227,12 +250,23 @@ impl Tracker {
         self.unwatched
     }
 
+    /// When it looked last.
+    pub fn last_look(&self) -> Option<Timestamp> {
+        self.memory.last_look
+    }
+
     pub(crate) fn memory(&self) -> &Memory {
         &self.memory
     }
 
     pub(crate) fn restore(&mut self, mut memory: Memory) {
         memory.tracks.truncate(MAX_TRACKS);
+        memory.tracks.retain(|track| !track.stands.is_empty());
+        for track in &mut memory.tracks {
+            // The rules may have changed: a drift that is new goes on from the nearest that was there.
+            let stands = self.drifts.iter().map(|&drift| Stand { drift, ..*track.standing(drift) });
+            track.stands = stands.collect();
+        }
         self.memory = memory;
     }
 
@@ -309,7 +343,8 @@ impl Tracker {
         for &index in unseen.iter() {
             let track = &self.memory.tracks[index];
             for (at, detection) in free.iter().enumerate() {
-                let overlap = track.bbox.iou(&detection.bbox).max(track.stand.at.iou(&detection.bbox));
+                let stood = track.stands.iter().map(|stand| stand.at.iou(&detection.bbox));
+                let overlap = stood.fold(track.bbox.iou(&detection.bbox), f32::max);
                 let needed = if track.class == detection.class { SAME_CLASS_IOU } else { OTHER_CLASS_IOU };
                 if overlap >= needed {
                     pairs.push((overlap, index, at));
@@ -324,7 +359,7 @@ impl Tracker {
             {
                 taken[at] = true;
                 unseen.swap_remove(position);
-                self.memory.tracks[index].see(free[at], now, self.drift);
+                self.memory.tracks[index].see(free[at], now);
             }
         }
         let mut at = 0;
@@ -338,7 +373,7 @@ impl Tracker {
     fn follow_movers(&mut self, free: &mut Vec<&Detection>, unseen: &mut Vec<usize>, now: Timestamp) {
         let links = motion::link(&self.memory.tracks, unseen, free, now);
         for &(index, at) in &links {
-            self.memory.tracks[index].see(free[at], now, self.drift);
+            self.memory.tracks[index].see(free[at], now);
             unseen.retain(|&other| other != index);
         }
         let mut at = 0;
@@ -352,8 +387,11 @@ impl Tracker {
         if self.memory.tracks.len() >= MAX_TRACKS {
             return;
         }
-        let mut stand = Stand::new(detection.bbox, now);
-        stand.hit(detection.score);
+        let stands = self.drifts.iter().map(|&drift| {
+            let mut stand = Stand::new(drift, detection.bbox, now);
+            stand.hit(detection.score);
+            stand
+        });
         self.memory.tracks.push(Track {
             id: self.memory.next_id,
             class: detection.class.clone(),
@@ -362,8 +400,7 @@ impl Tracker {
             first_seen: now,
             last_seen: now,
             presence: Presence::Seen,
-            stand,
-            strayed: None,
+            stands: stands.collect(),
             motion: Motion::default(),
         });
         self.memory.next_id += 1;
@@ -375,7 +412,7 @@ impl Tracker {
         let gap = now.duration_since(last).unsigned_abs();
         self.unwatched = gap.saturating_sub(self.max_gap);
         for track in &mut self.memory.tracks {
-            track.stand.unwatched += self.unwatched;
+            track.stands.iter_mut().for_each(|stand| stand.unwatched += self.unwatched);
         }
     }
 }
@@ -383,7 +420,7 @@ impl Tracker {
 /// Whether `detection` stands in front of where `track` was: it covers the place and its foot is lower in the
 /// picture, so nearer to the camera.
 fn hides(detection: &Detection, track: &Track) -> bool {
-    let place = &track.stand.at;
+    let place = &track.stand().at;
     detection.bbox.y1() > place.y1() + 0.02
         && detection.bbox.intersection(place) >= HIDDEN_SHARE * place.area()
 }
@@ -405,7 +442,7 @@ mod tests {
     }
 
     fn tracker() -> Tracker {
-        Tracker::new(Duration::from_secs(10), 0.25, 0.4)
+        Tracker::new(Duration::from_secs(10), &[0.25], 0.4)
     }
 
     #[test]
@@ -420,8 +457,8 @@ mod tests {
             assert!(t.look(&[seen], at(second)));
         }
         assert_eq!(t.tracks().len(), 1);
-        assert_eq!(t.tracks()[0].still_since(), at(0));
-        assert_eq!(t.tracks()[0].hits(), 4);
+        assert_eq!(t.tracks()[0].stand().since(), at(0));
+        assert_eq!(t.tracks()[0].stand().hits(), 4);
     }
 
     #[test]
@@ -438,13 +475,13 @@ mod tests {
         let mut t = tracker();
         t.look(&[thing("car", 0.8, 0.3, 0.5)], at(0));
         t.look(&[thing("car", 0.8, 0.38, 0.5)], at(2));
-        assert!(t.tracks()[0].in_doubt());
+        assert!(t.tracks()[0].stand().in_doubt());
         t.look(&[thing("car", 0.8, 0.3, 0.5)], at(4));
-        assert_eq!(t.tracks()[0].still_since(), at(0));
+        assert_eq!(t.tracks()[0].stand().since(), at(0));
         t.look(&[thing("car", 0.8, 0.38, 0.5)], at(6));
         t.look(&[thing("car", 0.8, 0.385, 0.5)], at(8));
         assert_eq!(t.tracks().len(), 1);
-        assert_eq!(t.tracks()[0].still_since(), at(6), "it moved at the first of the two looks that agree");
+        assert_eq!(t.tracks()[0].stand().since(), at(6), "it moved at the first of the two looks that agree");
     }
 
     #[test]
@@ -453,9 +490,9 @@ mod tests {
         t.look(&[thing("car", 0.8, 0.3, 0.5)], at(0));
         t.look(&[thing("car", 0.8, 0.3, 0.5)], at(2));
         t.look(&[thing("car", 0.8, 0.3, 0.5)], at(602));
-        let stood = t.tracks()[0].stood_for(at(602));
+        let stood = t.tracks()[0].stand().stood_for(at(602));
         assert_eq!(stood.as_secs(), 12, "2 s seen, and of 600 s unseen the 10 s that are allowed");
-        assert_eq!(t.tracks()[0].still_since(), at(0));
+        assert_eq!(t.tracks()[0].stand().since(), at(0));
     }
 
     #[test]
@@ -470,11 +507,11 @@ mod tests {
         }
         assert_eq!(t.tracks().len(), 1, "only what stands is left");
         assert_eq!((t.tracks()[0].presence, t.tracks()[0].last_seen), (Presence::Seen, at(6)));
-        assert_eq!(t.tracks()[0].hits(), 1, "what is repeated is no hit");
+        assert_eq!(t.tracks()[0].stand().hits(), 1, "what is repeated is no hit");
         // Another one, where the first one passed, has its own clock and its own place.
         t.look(&[parked, thing("car", 0.8, 0.68, 0.52)], at(8));
         let newest = t.tracks().iter().max_by_key(|track| track.id).unwrap();
-        assert_eq!((newest.still_since(), newest.place().x0()), (at(8), 0.68));
+        assert_eq!((newest.stand().since(), newest.stand().place().x0()), (at(8), 0.68));
     }
 
     #[test]
@@ -510,5 +547,25 @@ mod tests {
         t.look(&crowd, at(0));
         t.look(&crowd, at(1));
         assert_eq!(t.tracks().len(), MAX_TRACKS);
+    }
+
+    #[test]
+    fn each_rule_has_its_own_drift() {
+        // A stall whose box breathes by a third of its diagonal, as people pass before it.
+        let mut t = Tracker::new(Duration::from_secs(10), &[0.5, 0.1], 0.4);
+        for second in 0..10 {
+            let x = if second % 4 < 2 { 0.3 } else { 0.38 };
+            t.look(&[thing("goods", 0.8, x, 0.5)], at(2 * second));
+        }
+        assert_eq!(t.tracks().len(), 1);
+        let track = &t.tracks()[0];
+        assert_eq!((track.standing(0.5).since(), track.standing(0.5).hits()), (at(0), 10));
+        assert!(track.standing(0.1).since() > at(10), "{:?}", track.standing(0.1));
+        // Another configuration: what is new goes on from the next looser one that was there.
+        let saved = t.memory().clone();
+        let mut t = Tracker::new(Duration::from_secs(10), &[0.25, 0.5], 0.4);
+        t.restore(saved);
+        assert_eq!(t.tracks()[0].standing(0.25).since(), at(0));
+        assert_eq!(t.tracks()[0].stands.len(), 2);
     }
 }

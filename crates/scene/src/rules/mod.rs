@@ -1,5 +1,7 @@
 //! One rule in one zone, with what it has found.
 
+mod clock;
+mod confirm;
 mod crossing;
 mod memory;
 mod situation;
@@ -11,11 +13,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::{Rule, RuleKind, Zone};
-use flow::{Detection, Detections, Event, EventId, NormBox, NormPoint, SituationKey, Timestamp};
+use flow::{
+    ClassName, Confirmation, Detection, Detections, Event, EventId, NormBox, NormPoint, Score, SituationKey,
+    Timestamp,
+};
 
 use crate::tracker::Track;
+use confirm::{Begun, Doubts, Subject};
 use memory::Memory;
 
+pub(crate) use confirm::{Candidate, widened};
 pub(crate) use crossing::Crossings;
 pub(crate) use things::Things;
 pub(crate) use zone::ZoneClock;
@@ -61,6 +68,8 @@ pub(crate) struct Watch {
     pub zone_index: usize,
     pub rule: Arc<Rule>,
     pub state: State,
+    /// What would begin with the look just taken, if a second model agrees.
+    pub candidates: Vec<Candidate>,
 }
 
 /// What a rule remembers. Saved with the camera's state.
@@ -69,6 +78,8 @@ pub(crate) struct State {
     /// Since when the rule applies; `None`: it does not, by its calendar.
     applies_since: Option<Timestamp>,
     memory: Memory,
+    #[serde(default)]
+    doubts: Doubts,
     found: Found,
 }
 
@@ -89,7 +100,7 @@ impl State {
             }
             RuleKind::Cross(_) => Found::Line(Crossings::default()),
         };
-        Self { applies_since: None, memory: Memory::default(), found }
+        Self { applies_since: None, memory: Memory::default(), doubts: Doubts::default(), found }
     }
 
     /// Whether this is the state of such a rule.
@@ -107,6 +118,8 @@ pub(crate) struct Place<'a> {
     /// Time before this does not count.
     pub since: Timestamp,
     memory: &'a mut Memory,
+    doubts: &'a mut Doubts,
+    candidates: &'a mut Vec<Candidate>,
 }
 
 impl Place<'_> {
@@ -115,6 +128,23 @@ impl Place<'_> {
         !self.memory.cools(self.rule, place, now)
             && !self.memory.dismissed(place, now)
             && self.memory.allows(self.rule, place)
+    }
+
+    /// Whether these things begin nothing, because a second model has rejected them or is being asked already.
+    pub fn is_doubtful(&self, subject: &Subject, now: Timestamp) -> bool {
+        let Some(confirm) = &self.rule.confirm else { return false };
+        let asked = |(thing, _): &(u64, Timestamp)| self.candidates.iter().any(|c| c.has(*thing));
+        subject.iter().any(asked) || self.doubts.silence(confirm, subject, now)
+    }
+
+    /// Lets a second model decide.
+    pub fn ask(&mut self, candidate: Candidate) {
+        self.candidates.push(candidate);
+    }
+
+    /// Forgets rejected things that have left.
+    pub fn forget_doubts(&mut self, stands: impl Fn(u64, Timestamp) -> bool) {
+        self.doubts.forget(stands);
     }
 
     /// The situation that was here before, if that is not long ago.
@@ -144,6 +174,7 @@ impl Watch {
     /// Takes one look. `over` gets the tracks of situations that ended.
     pub fn look(&mut self, view: &View<'_>, events: &mut Vec<Event>, over: &mut Vec<u64>) {
         let now = view.now();
+        self.candidates.clear();
         let zone = &self.zones[self.zone_index];
         self.state.memory.age(&self.rule, now);
         let key = SituationKey {
@@ -155,6 +186,7 @@ impl Watch {
         if !applies(&self.rule, zone, now) {
             // What was a problem is none any more, by the calendar.
             self.state.applies_since = None;
+            self.state.doubts.clear();
             match &mut self.state.found {
                 Found::Things(things) => things.end_all(&self.rule, view.look, events, over),
                 Found::Zone(clock) => clock.end_all(&self.rule, view.look, events),
@@ -171,6 +203,8 @@ impl Watch {
             zone_index: self.zone_index,
             since,
             memory: &mut self.state.memory,
+            doubts: &mut self.state.doubts,
+            candidates: &mut self.candidates,
         };
         match &mut self.state.found {
             Found::Things(things) => things.look(&mut place, view, events, over),
@@ -191,6 +225,41 @@ impl Watch {
         let Some(places) = open.or_else(|| self.state.memory.places_of(event)) else { return false };
         self.state.memory.dismiss(&places, now);
         true
+    }
+
+    /// A second model's answer about one of the candidates: its best class, if it was sure of any. The event, if that
+    /// confirms.
+    pub fn answer(&mut self, candidate: usize, best: Option<(&ClassName, Score)>) -> Option<Event> {
+        let confirm = self.rule.confirm.as_ref()?;
+        let held = self.candidates.get_mut(candidate).filter(|held| !held.answered)?;
+        held.answered = true;
+        let Candidate { subject, begun, mut event, .. } = held.clone();
+        let now = event.captured;
+        let Some((class, score)) = best.filter(|(class, score)| confirm.accepts(class, score.get())) else {
+            self.state.doubts.reject(&subject, now);
+            return None;
+        };
+        let said = Confirmation { model: confirm.model.clone(), class: class.clone(), score };
+        event.confirmed_by = Some(said.clone());
+        match (begun, &mut self.state.found) {
+            (Begun::Things(mut situation), Found::Things(things)) => {
+                situation.story().confirm(said);
+                things.open(situation);
+            }
+            (Begun::Zone(mut story), Found::Zone(clock)) => {
+                story.confirm(said);
+                clock.open(story);
+            }
+            // A candidate is of its own rule.
+            _ => return None,
+        }
+        self.state.memory.note(std::slice::from_ref(&event), now);
+        Some(event)
+    }
+
+    /// How many situations a second model has held back so far.
+    pub fn rejected(&self) -> u32 {
+        self.state.doubts.rejected()
     }
 
     /// How many situations did not begin of late because of the rule's cap.
@@ -218,7 +287,7 @@ impl Watch {
     /// How many situations are open.
     pub fn open(&self) -> usize {
         match &self.state.found {
-            Found::Things(things) => things.open(),
+            Found::Things(things) => things.count(),
             Found::Zone(clock) => usize::from(clock.is_open()),
             Found::Line(_) => 0,
         }

@@ -4,7 +4,7 @@ use fleet::Rule;
 use flow::{Detections, Event, EventId, EventObject, NormBox, Score, SituationKey, Timestamp};
 
 use crate::story::{Seen, Story};
-use crate::tracker::{Presence, Track};
+use crate::tracker::{Presence, Stand, Track};
 
 /// A situation that has begun and not ended.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -25,19 +25,20 @@ struct Member {
 }
 
 impl Member {
-    fn new(track: &Track) -> Self {
-        Self { track: track.id, stood_since: track.still_since() }
+    fn new(rule: &Rule, track: &Track) -> Self {
+        Self { track: track.id, stood_since: standing(rule, track).since() }
     }
 
-    fn judge<'t>(&self, tracks: &'t [Track], now: Timestamp) -> Verdict<'t> {
+    fn judge<'t>(&self, rule: &Rule, tracks: &'t [Track], now: Timestamp) -> Verdict<'t> {
         let Some(track) = tracks.iter().find(|track| track.id == self.track) else {
             return Verdict::Gone(now);
         };
+        let stand = standing(rule, track);
         match track.presence {
             Presence::Hidden => Verdict::Unclear,
             Presence::Missing { since, .. } => Verdict::Gone(since),
-            Presence::Seen if track.in_doubt() => Verdict::Unclear,
-            Presence::Seen if track.still_since() > self.stood_since => Verdict::Gone(track.still_since()),
+            Presence::Seen if stand.in_doubt() => Verdict::Unclear,
+            Presence::Seen if stand.since() > self.stood_since => Verdict::Gone(stand.since()),
             Presence::Seen => Verdict::Present(track),
         }
     }
@@ -60,9 +61,10 @@ impl Situation {
         recurs: Option<EventId>,
         look: &Detections,
     ) -> (Self, Event) {
-        let seen = Seen { confidence: confidence(track), objects: vec![object(track)] };
-        let (story, event) = Story::begin(key, rule, track.id, (track.still_since(), recurs), seen, look);
-        (Self { story, members: vec![Member::new(track)], gone_since: None }, event)
+        let stand = standing(rule, track);
+        let seen = Seen { confidence: confidence(rule, track), objects: vec![object(track)] };
+        let (story, event) = Story::begin(key, rule, track.id, (stand.since(), recurs), seen, look);
+        (Self { story, members: vec![Member::new(rule, track)], gone_since: None }, event)
     }
 
     /// Its id.
@@ -91,8 +93,8 @@ impl Situation {
     }
 
     /// Makes a track, of which the rule holds, part of it; the next `updated` tells.
-    pub fn join(&mut self, track: &Track) {
-        self.members.push(Member::new(track));
+    pub fn join(&mut self, rule: &Rule, track: &Track) {
+        self.members.push(Member::new(rule, track));
     }
 
     /// Ends it without a look at its things: the rule no longer applies.
@@ -110,7 +112,7 @@ impl Situation {
         let mut unclear = false;
         let mut gone = Vec::new();
         for member in &self.members {
-            match member.judge(tracks, now) {
+            match member.judge(rule, tracks, now) {
                 Verdict::Present(track) => present.push(track),
                 Verdict::Unclear => unclear = true,
                 Verdict::Gone(since) => gone.push((member.track, since)),
@@ -121,8 +123,10 @@ impl Situation {
             // What has left the group for good is no longer looked for.
             let over = |since: Timestamp| now.duration_since(since).unsigned_abs() >= rule.end_after;
             self.members.retain(|m| !gone.iter().any(|(track, since)| *track == m.track && over(*since)));
-            let best =
-                present.iter().map(|track| confidence(track)).max_by(|a, b| a.get().total_cmp(&b.get()));
+            let best = present
+                .iter()
+                .map(|track| confidence(rule, track))
+                .max_by(|a, b| a.get().total_cmp(&b.get()));
             let seen = Seen {
                 confidence: best.expect("something is present"),
                 objects: present.iter().map(|track| object(track)).collect(),
@@ -140,8 +144,14 @@ impl Situation {
 }
 
 /// How sure: the mean score, lowered by the looks on which it was not seen.
-fn confidence(track: &Track) -> Score {
-    Score::new((track.mean_score() * track.seen_share()).clamp(0.0, 1.0)).unwrap_or(track.score)
+fn confidence(rule: &Rule, track: &Track) -> Score {
+    let stand = standing(rule, track);
+    Score::new((stand.mean_score() * stand.seen_share()).clamp(0.0, 1.0)).unwrap_or(track.score)
+}
+
+/// How a thing stands, as far as this rule lets it drift.
+pub(super) fn standing<'t>(rule: &Rule, track: &'t Track) -> &'t Stand {
+    rule.kind.things().map_or(track.stand(), |things| track.standing(things.drift))
 }
 
 /// A thing as events show it.

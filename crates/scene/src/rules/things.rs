@@ -1,11 +1,12 @@
 //! `dwell` and `together`: things that stand still in a zone, alone or with others beside them.
 
 use fleet::{Dwell, Per, Rule, RuleKind, Together};
-use flow::{Detections, Event, EventId, NormBox, Phase};
+use flow::{ClassName, Detections, Event, EventId, NormBox, Phase};
 
-use super::situation::Situation;
+use super::confirm::{Begun, Candidate, Subject, around};
+use super::situation::{Situation, standing};
 use super::{Place, View, foot, side_by_side};
-use crate::tracker::{Presence, Track};
+use crate::tracker::{Presence, Stand, Track};
 
 /// Two tracks that overlap more than this are one thing: a second box on it opens no second situation.
 const SAME_THING_IOU: f32 = 0.4;
@@ -38,8 +39,13 @@ impl Things {
         self.open.iter().map(Situation::id)
     }
 
-    pub fn open(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.open.len()
+    }
+
+    /// It begins.
+    pub fn open(&mut self, situation: Situation) {
+        self.open.push(situation);
     }
 
     /// The desk says of this situation that it is no problem. Where it is.
@@ -87,50 +93,98 @@ impl Things {
             if !counts(place, dwell, track) {
                 continue;
             }
-            if !is_sure(track) {
+            let stand = track.standing(dwell.drift);
+            if !is_sure(stand) {
                 // Repeated looks teach nothing: where it stands, if it does, only another look of the model tells. A
                 // gate lets pictures through when things move, so that without this a thing would seem to do nothing else.
                 view.wants_look.set(true);
                 continue;
             }
-            let stood = place.counted(track.stood_for(view.now()), view.now());
-            if stood < dwell.at_least || self.known(track, view.tracks) {
+            let stood = place.counted(stand.stood_for(view.now()), view.now());
+            if stood < dwell.at_least || self.known(rule, track, view.tracks) {
                 continue;
             }
-            if dwell.per == Per::Group && self.join(track, view.tracks) {
+            if dwell.per == Per::Group && self.join(rule, track, view.tracks) {
                 continue;
             }
-            let at = track.place();
-            if !self.accompanied(place.rule, track) || !place.may_begin(&at, view.now()) {
+            let at = stand.place();
+            if !self.accompanied(place.rule, track) {
+                continue;
+            }
+            let all =
+                if rule.confirm.is_some() { self.begins_with(place, dwell, track, view) } else { vec![] };
+            let subject: Subject = all.iter().map(|one| (one.id, standing(rule, one).since())).collect();
+            if place.is_doubtful(&subject, view.now()) || !place.may_begin(&at, view.now()) {
                 continue;
             }
             let recurs = place.before(&at, view.now());
-            let (situation, event) = Situation::begin(&place.key, place.rule, track, recurs, view.look);
-            self.open.push(situation);
-            events.push(event);
+            let (mut situation, event) = Situation::begin(&place.key, place.rule, track, recurs, view.look);
+            if rule.confirm.is_none() {
+                self.open.push(situation);
+                events.push(event);
+                continue;
+            }
+            all.iter().filter(|one| one.id != track.id).for_each(|one| situation.join(rule, one));
+            let around = asked_about(place.rule, &all, view).unwrap_or(at);
+            place.ask(Candidate::new(subject, around, Begun::Things(situation), event));
         }
+        place.forget_doubts(|thing, since| {
+            view.tracks.iter().any(|track| track.id == thing && standing(rule, track).since() <= since)
+        });
+    }
+
+    /// What would be part of a situation that begins with `track`: itself, what is the same thing, and what stands beside
+    /// it where that makes a group.
+    fn begins_with<'t>(
+        &self,
+        place: &Place<'_>,
+        dwell: &Dwell,
+        track: &'t Track,
+        view: &View<'t>,
+    ) -> Vec<&'t Track> {
+        let at = |track: &Track| track.standing(dwell.drift).place();
+        let mut free: Vec<&Track> = view.tracks.iter().filter(|other| other.id != track.id).collect();
+        free.retain(|other| {
+            let stand = other.standing(dwell.drift);
+            let stood = place.counted(stand.stood_for(view.now()), view.now());
+            counts(place, dwell, other)
+                && is_sure(stand)
+                && stood >= dwell.at_least
+                && !self.known(place.rule, other, view.tracks)
+        });
+        let belongs = |a: &Track, b: &Track| match dwell.per {
+            Per::Group => side_by_side(&at(a), &at(b)),
+            Per::Thing => at(a).iou(&at(b)) > SAME_THING_IOU,
+        };
+        let mut all = vec![track];
+        while let Some(next) = free.iter().position(|other| all.iter().any(|one| belongs(one, other))) {
+            all.push(free.swap_remove(next));
+        }
+        all
     }
 
     /// Whether `track`, or one that is the same thing, already has a situation here.
-    fn known(&self, track: &Track, tracks: &[Track]) -> bool {
+    fn known(&self, rule: &Rule, track: &Track, tracks: &[Track]) -> bool {
+        let place = standing(rule, track).place();
         self.open.iter().any(|situation| {
             situation.has(track.id)
-                || situation.covers(&track.place(), SAME_THING_IOU)
+                || situation.covers(&place, SAME_THING_IOU)
                 || tracks
                     .iter()
                     .filter(|other| situation.has(other.id))
-                    .any(|other| other.place().iou(&track.place()) > SAME_THING_IOU)
+                    .any(|other| standing(rule, other).place().iou(&place) > SAME_THING_IOU)
         })
     }
 
     /// Makes `track` part of an open situation whose things stand beside it.
-    fn join(&mut self, track: &Track, tracks: &[Track]) -> bool {
+    fn join(&mut self, rule: &Rule, track: &Track, tracks: &[Track]) -> bool {
+        let place = standing(rule, track).place();
         let beside = |situation: &&mut Situation| {
             let members = tracks.iter().filter(|other| situation.has(other.id));
-            members.into_iter().any(|other| side_by_side(&other.place(), &track.place()))
+            members.into_iter().any(|other| side_by_side(&standing(rule, other).place(), &place))
         };
         let found = self.open.iter_mut().find(beside);
-        found.map(|situation| situation.join(track)).is_some()
+        found.map(|situation| situation.join(rule, track)).is_some()
     }
 
     /// Counts, for everything that may become a situation, whether one of the others is beside it.
@@ -145,7 +199,8 @@ impl Things {
             if track.presence != Presence::Seen || !rule.things.classes.contains(&track.class) {
                 continue;
             }
-            let with = others.iter().any(|other| side_by_side(&other.bbox, &track.place()));
+            let stand = track.standing(rule.things.drift);
+            let with = others.iter().any(|other| side_by_side(&other.bbox, &stand.place()));
             let known = self.company.iter().position(|company| company.track == track.id);
             let index = known.unwrap_or_else(|| {
                 self.company.push(Company { track: track.id, looks: 0, with: 0 });
@@ -153,7 +208,7 @@ impl Things {
             });
             let company = &mut self.company[index];
             // Moved: what was beside it elsewhere does not count.
-            if track.hits() <= 1 {
+            if stand.hits() <= 1 {
                 (company.looks, company.with) = (0, 0);
             }
             company.looks += 1;
@@ -168,16 +223,32 @@ impl Things {
     }
 }
 
+/// The part of the picture that holds these things and those that are beside them, as far as the rule asks for such.
+fn asked_about(rule: &Rule, all: &[&Track], view: &View<'_>) -> Option<NormBox> {
+    let own: Vec<NormBox> = all.iter().map(|track| standing(rule, track).place()).collect();
+    let with: &[ClassName] = match &rule.kind {
+        RuleKind::Together(together) => &together.with,
+        _ => &[],
+    };
+    let beside = view.detections.iter().filter(|d| {
+        with.contains(&d.class)
+            && d.score.get() >= rule.min_score_of(&d.class)
+            && own.iter().any(|place| side_by_side(&d.bbox, place))
+    });
+    around(own.iter().chain(beside.map(|d| &d.bbox)))
+}
+
 /// Whether a thing is there that would be a situation if it stood for long enough, as far as is known.
 fn counts(place: &Place<'_>, condition: &Dwell, track: &Track) -> bool {
+    let stand = track.standing(condition.drift);
     condition.classes.contains(&track.class)
         && track.presence == Presence::Seen
-        && track.mean_score() >= place.rule.min_score_of(&track.class)
-        && place.large_enough(&track.place())
-        && place.zone.polygon.contains(foot(&track.place()))
+        && stand.mean_score() >= place.rule.min_score_of(&track.class)
+        && place.large_enough(&stand.place())
+        && place.zone.polygon.contains(foot(&stand.place()))
 }
 
 /// Whether it was seen there often enough.
-fn is_sure(track: &Track) -> bool {
-    !track.in_doubt() && track.hits() >= MIN_HITS && track.seen_share() >= MIN_SEEN_SHARE
+fn is_sure(stand: &Stand) -> bool {
+    !stand.in_doubt() && stand.hits() >= MIN_HITS && stand.seen_share() >= MIN_SEEN_SHARE
 }

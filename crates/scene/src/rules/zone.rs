@@ -5,6 +5,7 @@ use std::time::Duration;
 use fleet::{Rule, RuleKind};
 use flow::{ClassName, Detection, Detections, Event, EventId, EventObject, NormBox, Score, Timestamp};
 
+use super::confirm::{Begun, Candidate, around};
 use super::{Place, View};
 use crate::story::{Seen, Story};
 
@@ -56,6 +57,11 @@ impl ZoneClock {
         self.open.is_some()
     }
 
+    /// For how long the condition has held, watched.
+    pub fn ran(&self, now: Timestamp) -> Option<Duration> {
+        self.run.map(|run| now.duration_since(run.since).unsigned_abs().saturating_sub(run.unwatched))
+    }
+
     /// The desk says that the open situation is no problem. Where it is.
     pub fn dismiss(&mut self, event: EventId) -> Option<Vec<NormBox>> {
         self.open.as_mut().filter(|story| story.id() == event).map(Story::dismiss)
@@ -78,6 +84,8 @@ impl ZoneClock {
         if self.open.is_none() {
             events.extend(self.wait(place, reading, view));
         }
+        let stands = self.run.map(|run| run.since);
+        place.forget_doubts(|_, since| stands == Some(since));
     }
 
     /// Carries an open situation on.
@@ -154,23 +162,34 @@ impl ZoneClock {
             return None;
         }
         let at = objects.first()?.bbox;
-        if !place.may_begin(&at, now) {
+        let subject = vec![(0, run.since)];
+        if place.is_doubtful(&subject, now) || !place.may_begin(&at, now) {
             return None;
         }
+        let all = around(objects.iter().map(|object| &object.bbox)).unwrap_or(at);
         let recurs = place.before(&at, now);
         let mean = run.score_sum / run.hits as f32 * run.share();
         let confidence = Score::new(mean.clamp(0.0, 1.0)).unwrap_or(score);
-        self.number += 1;
         let (story, event) = Story::begin(
             &place.key,
             place.rule,
-            self.number,
+            self.number + 1,
             (run.since, recurs),
             Seen { confidence, objects },
             view.look,
         );
-        self.open = Some(story);
+        if place.rule.confirm.is_some() {
+            place.ask(Candidate::new(subject, all, Begun::Zone(story), event));
+            return None;
+        }
+        self.open(story);
         Some(event)
+    }
+
+    /// It begins.
+    pub fn open(&mut self, story: Story) {
+        self.number += 1;
+        self.open = Some(story);
     }
 }
 
