@@ -115,6 +115,9 @@ fn card(out: &mut String, case: &Case) -> fmt::Result {
     write!(out, "<h2>疑似{} <small>suspected {}</small></h2>", Text(zh), Text(&event.situation.en))?;
     out.write_str("<dl>")?;
     place(out, event)?;
+    if !case.also_seen_by.is_empty() {
+        write!(out, "<dt>同见 also seen by</dt><dd>{}</dd>", Text(case.also_seen_by.join(", ")))?;
+    }
     if let Some(code) = &event.code {
         let set = format!("{} {}", code.set, code.version);
         write!(
@@ -178,7 +181,7 @@ fn pictures(out: &mut String, case: &Case) -> fmt::Result {
         None => out.write_str("<p class=\"none\">无图片<br>no picture</p>")?,
     }
     let others: Vec<&Picture> =
-        case.pictures.iter().filter(|p| Some(p.role) != main.map(|m| m.role)).collect();
+        case.pictures.iter().filter(|p| Some(&p.url) != main.map(|m| &m.url)).collect();
     if !others.is_empty() {
         out.write_str("<div class=\"more\">")?;
         others.iter().try_for_each(|picture| figure(out, picture))?;

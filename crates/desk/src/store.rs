@@ -111,15 +111,13 @@ fn receive(transaction: &Transaction, message: &EventMessage, body: &[u8]) -> ru
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         params![message.source, message.id, event, data.sequence, data.phase.name(), now_ms(), body],
     )?;
-    let case = transaction
-        .query_row("SELECT number FROM cases WHERE event = ?1", [&event], |row| row.get::<_, i64>(0))
-        .optional()?;
+    let case = case_of(transaction, message)?;
     if let (0, Some(number)) = (new, case) {
         return Ok(Received::Duplicate(number as u64));
     }
     let number = match case {
         Some(number) => number,
-        None => open_case(transaction, message, &event, body)?,
+        None => open_case(transaction, message, body)?,
     };
     update_case(transaction, message, number, body)?;
     for picture in &data.evidence {
@@ -137,35 +135,56 @@ fn receive(transaction: &Transaction, message: &EventMessage, body: &[u8]) -> ru
     })
 }
 
-fn open_case(
-    transaction: &Transaction,
-    message: &EventMessage,
-    event: &str,
-    body: &[u8],
-) -> rusqlite::Result<i64> {
+/// The situation that the problem belongs to: that of the camera that told of it first.
+fn problem(message: &EventMessage) -> String {
+    message.data.same_as.unwrap_or(message.data.event).to_string()
+}
+
+/// The case that a message belongs to, if there is one: that of its own situation, or of the one of which it is another
+/// view. Either may come first.
+fn case_of(transaction: &Transaction, message: &EventMessage) -> rusqlite::Result<Option<i64>> {
+    let known = |sql, id: &str| transaction.query_row(sql, [id], |row| row.get::<_, i64>(0)).optional();
+    let event = message.data.event.to_string();
+    Ok(match known("SELECT number FROM views WHERE event = ?1", &event)? {
+        Some(number) => Some(number),
+        None => known("SELECT number FROM cases WHERE event = ?1", &problem(message))?,
+    })
+}
+
+fn open_case(transaction: &Transaction, message: &EventMessage, body: &[u8]) -> rusqlite::Result<i64> {
     transaction.query_row(
         "INSERT INTO cases (number, event, state, opened, sequence, body)
-         VALUES ((SELECT coalesce(max(number), 0) + 1 FROM cases), ?1, 'open', ?2, ?3, ?4) RETURNING number",
-        params![event, now_ms(), message.data.sequence, body],
+         VALUES ((SELECT coalesce(max(number), 0) + 1 FROM cases), ?1, 'open', ?2, -1, ?3) RETURNING number",
+        params![problem(message), now_ms(), body],
         |row| row.get(0),
     )
 }
 
-/// Messages may arrive in any order: the one with the highest number is shown, and what has ended stays ended.
+/// Messages may arrive in any order: the one with the highest number is shown, of the situation that was told of first.
+/// A view that has ended stays ended, and the problem is over when all that is known of it has.
 fn update_case(
     transaction: &Transaction,
     message: &EventMessage,
     number: i64,
     body: &[u8],
 ) -> rusqlite::Result<()> {
-    let sequence = message.data.sequence;
+    let data = &message.data;
+    let sequence = if data.same_as.is_none() { i64::from(data.sequence) } else { -1 };
     transaction.execute(
-        "UPDATE cases SET sequence = ?2, body = ?3 WHERE number = ?1 AND sequence < ?2",
+        "UPDATE cases SET sequence = ?2, body = ?3
+         WHERE number = ?1 AND (sequence < ?2 OR (sequence = -1 AND ?2 = -1))",
         params![number, sequence, body],
     )?;
-    if message.data.phase == PhaseName::Ended {
-        transaction.execute("UPDATE cases SET state = 'ended' WHERE number = ?1", [number])?;
-    }
+    transaction.execute(
+        "INSERT INTO views (event, number, camera, ended) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (event) DO UPDATE SET ended = max(ended, excluded.ended), camera = excluded.camera",
+        params![data.event.to_string(), number, data.camera.id.as_str(), data.phase == PhaseName::Ended],
+    )?;
+    transaction.execute(
+        "UPDATE cases SET state = CASE WHEN EXISTS (SELECT 1 FROM views WHERE number = ?1 AND ended = 0)
+         THEN 'open' ELSE 'ended' END WHERE number = ?1",
+        [number],
+    )?;
     Ok(())
 }
 
@@ -186,7 +205,7 @@ fn evict(transaction: &Transaction, max: i64) -> rusqlite::Result<()> {
     let mut excess = total - max;
     let mut oldest = transaction.prepare(
         "SELECT event, role, size FROM evidence
-         ORDER BY event IN (SELECT event FROM cases), received, event",
+         ORDER BY event IN (SELECT event FROM views), received, event",
     )?;
     let mut victims: Vec<(String, String)> = Vec::new();
     let mut rows = oldest.query([])?;

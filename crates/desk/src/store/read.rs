@@ -18,8 +18,10 @@ pub(crate) struct Case {
     pub opened: Timestamp,
     /// `updated` messages so far.
     pub updates: u64,
-    /// Pictures that are there, in the order first, near, latest, clear.
+    /// Pictures that are there, in the order first, near, latest, clear; then those of other views.
     pub pictures: Vec<Picture>,
+    /// Other cameras that see the same problem.
+    pub also_seen_by: Vec<String>,
     /// What its latest message says.
     pub event: EventData,
 }
@@ -49,8 +51,8 @@ impl Store {
         self.with(|db| {
             let mut statement = db.prepare_cached(
                 "SELECT number, event, state, opened, body,
-                        (SELECT count(DISTINCT sequence) FROM inbox
-                         WHERE inbox.event = cases.event AND phase = 'updated')
+                        (SELECT count(DISTINCT inbox.event || sequence) FROM inbox JOIN views USING (event)
+                         WHERE views.number = cases.number AND phase = 'updated')
                  FROM cases WHERE number < ?1 ORDER BY number DESC LIMIT ?2",
             )?;
             let mut rows = statement.query(params![before, limit as i64])?;
@@ -58,6 +60,7 @@ impl Store {
             while let Some(row) = rows.next()? {
                 let (number, event): (i64, String) = (row.get(0)?, row.get(1)?);
                 let body: Vec<u8> = row.get(4)?;
+                let views = views(db, number, &event)?;
                 let Ok(message) = EventMessage::parse(&body) else {
                     tracing::error!(number, "case without a readable message; not shown");
                     continue;
@@ -67,7 +70,8 @@ impl Store {
                     state: row.get(2)?,
                     opened: Timestamp::from_millisecond(row.get(3)?).unwrap_or_default(),
                     updates: row.get::<_, i64>(5)? as u64,
-                    pictures: pictures(db, &event)?,
+                    pictures: views_pictures(db, &event, &views)?,
+                    also_seen_by: views.into_iter().map(|(_, camera)| camera).collect(),
                     event: message.data,
                 });
             }
@@ -92,6 +96,22 @@ impl Store {
             db.query_row(sql, params![event.to_string(), role.name()], |row| row.get(0)).optional()
         })
     }
+}
+
+/// The views of a case beside its own: event and camera.
+fn views(db: &Connection, number: i64, own: &str) -> rusqlite::Result<Vec<(String, String)>> {
+    let sql = "SELECT event, camera FROM views WHERE number = ?1 AND event <> ?2 ORDER BY event";
+    let mut statement = db.prepare_cached(sql)?;
+    let rows = statement.query_map(params![number, own], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.collect()
+}
+
+fn views_pictures(db: &Connection, own: &str, views: &[(String, String)]) -> rusqlite::Result<Vec<Picture>> {
+    let mut all = pictures(db, own)?;
+    for (event, _) in views {
+        all.extend(pictures(db, event)?);
+    }
+    Ok(all)
 }
 
 /// The pictures that a message named and that are the ones it named.

@@ -1,7 +1,7 @@
 //! The tables.
 
 /// For whoever changes them.
-pub(super) const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 2;
 
 pub(super) const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS inbox (           -- messages, each once
@@ -14,12 +14,20 @@ CREATE TABLE IF NOT EXISTS inbox (           -- messages, each once
 CREATE INDEX IF NOT EXISTS inbox_event ON inbox (event);
 CREATE TABLE IF NOT EXISTS cases (
     number INTEGER PRIMARY KEY,
-    event TEXT NOT NULL UNIQUE,
+    event TEXT NOT NULL UNIQUE,              -- the situation that was told of first
     state TEXT NOT NULL,                     -- open, ended
     opened INTEGER NOT NULL,                 -- ms since 1970
-    sequence INTEGER NOT NULL,               -- of the message in body
-    body BLOB NOT NULL                       -- the message with the highest sequence number
+    sequence INTEGER NOT NULL,               -- of the message in body; -1: one of another view, until its own comes
+    body BLOB NOT NULL                       -- its message with the highest sequence number
 );
+CREATE TABLE IF NOT EXISTS views (           -- the situations that a case is made of: one per camera that sees the problem
+    event TEXT PRIMARY KEY, number INTEGER NOT NULL,
+    camera TEXT NOT NULL,
+    ended INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS views_number ON views (number);
+INSERT OR IGNORE INTO views (event, number, camera, ended)   -- cases of version 1
+    SELECT event, number, '', state = 'ended' FROM cases;
 CREATE TABLE IF NOT EXISTS pictures (        -- what the messages say about their pictures
     event TEXT NOT NULL, role TEXT NOT NULL, sequence INTEGER NOT NULL,
     sha256 TEXT NOT NULL, objects TEXT NOT NULL,

@@ -74,6 +74,71 @@ fn messages_in_any_order_make_the_same_case() {
     }
 }
 
+/// Message `sequence` of situation `number`, which another camera sees too.
+fn view(number: u64, sequence: u32, of: &EventMessage) -> EventMessage {
+    let mut message = message(number, sequence);
+    message.data.camera.id = flow::CameraId::new("hn-0002").unwrap();
+    message.subject = message.data.camera.id.clone();
+    message.data.same_as = Some(of.data.event);
+    message.data.problem = of.data.problem.clone();
+    message
+}
+
+#[test]
+fn what_two_cameras_see_is_one_case_in_any_order_and_over_when_both_say_so() {
+    let first = message(1, 0);
+    let all = [(1, 0), (1, 2), (2, 0), (2, 2)];
+    let made =
+        |(number, sequence)| if number == 1 { message(1, sequence) } else { view(2, sequence, &first) };
+    // Each order of the four, with its ends: of one situation they come in order, of two in any.
+    let mut orders = 0;
+    for order in 0..24_usize {
+        let (mut left, mut rest, mut sent) = (all.to_vec(), order, vec![]);
+        for size in (1..=4).rev() {
+            sent.push(left.remove(rest % size));
+            rest /= size;
+        }
+        let at = |what| sent.iter().position(|other| *other == what).unwrap();
+        if at((1, 0)) > at((1, 2)) || at((2, 0)) > at((2, 2)) {
+            continue;
+        }
+        orders += 1;
+        let desk = desk(1 << 20);
+        for (index, what) in sent.iter().enumerate() {
+            let received = desk.receive(&made(*what));
+            assert_eq!(received, if index == 0 { Received::Opened(1) } else { Received::Attached(1) });
+            assert_eq!(desk.receive(&made(*what)), Received::Duplicate(1));
+            let told = &sent[..=index];
+            let open = [1, 2].iter().any(|n| told.contains(&(*n, 0)) && !told.contains(&(*n, 2)));
+            assert_eq!(
+                desk.store.total().unwrap(),
+                Total { open: open.into(), ended: (!open).into() },
+                "{told:?}"
+            );
+        }
+        let case = desk.store.cases(None, 10).unwrap().remove(0);
+        assert_eq!((case.event.event, case.event.sequence), (first.data.event, 2), "{sent:?}");
+        assert_eq!(case.also_seen_by, ["hn-0002"]);
+        assert!(desk.page().contains("同见 also seen by</dt><dd>hn-0002"));
+    }
+    assert_eq!(orders, 6);
+}
+
+#[test]
+fn the_pictures_of_both_cameras_are_in_the_case() {
+    let desk = desk(1 << 20);
+    let (jpeg, first) = (jpeg(64), message(1, 0));
+    for mut message in [first.clone(), view(2, 0, &first)] {
+        message.data.evidence[0].sha256 = jpeg.sha256.clone();
+        desk.receive(&message);
+        desk.store.keep_picture(message.data.event, Role::First, &jpeg.sha256, &jpeg.bytes).unwrap();
+    }
+    let case = desk.store.cases(None, 10).unwrap().remove(0);
+    assert_eq!(case.pictures.len(), 2);
+    assert!(case.pictures[0].url.contains(&first.data.event.to_string()), "its own first");
+    assert_eq!(desk.page().matches("<figure>").count(), 2);
+}
+
 #[test]
 fn a_picture_is_shown_with_the_boxes_of_the_message_that_named_it() {
     let desk = desk(1 << 20);
