@@ -14,7 +14,7 @@
 
 pub mod contract;
 mod ear;
-mod evidence;
+pub mod evidence;
 mod link;
 mod message;
 pub mod mqtt;
@@ -35,5 +35,5 @@ pub use metrics::{BOUNDS_MS, Delivered, Histogram, Metrics};
 pub use outbox::{
     Depth, HELD_BYTES, HELD_EVENTS, Outbox, OutboxError, Salvage, SceneState, Trouble, TroubleKind,
 };
-pub use publisher::{Link, Options, Publisher, StartError, State, SubmitError, Submitted};
+pub use publisher::{Link, Options, Publisher, StartError, State, Stored, SubmitError, Submitted};
 pub use wire::ModelInfo;

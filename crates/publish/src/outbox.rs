@@ -1,67 +1,66 @@
 //! What has to reach the broker, on disk until it has.
 //!
-//! SQLite with a write-ahead log and `synchronous=FULL`: when [`Outbox::push`] returns, the event survives a power
-//! cut. One transaction stores the event's key, its messages and what is known of its pictures. The pictures
-//! themselves are files, written and synced before that transaction; a file without a row is what a crash in
-//! between leaves, and is removed at the next start.
+//! ```text
+//! submit --> jobs --> [one thread: group --> transaction, sync --> answer] --> ahead --> link ==> broker
+//!                              ^---- rows of what left are removed ------------- PUBACK <----------'
+//! ```
 //!
-//! Events are never dropped. Pictures are, the oldest first, when they exceed `evidence_max_bytes`: an event
-//! without its picture is worth more than a full disk.
+//! SQLite with a write-ahead log and `synchronous=FULL`: when a push is answered, the event survives a power cut. One
+//! transaction stores the event's key, its messages and what is known of its pictures; what many submit at once shares
+//! one ([`writer`]). The pictures themselves are files, written and synced before that transaction; a file without a
+//! row is what a crash in between leaves, and is removed at the next start. The link reads and acknowledges in memory
+//! ([`ahead`]) and never waits for the disk.
+//!
+//! Events are never dropped. Pictures are, the oldest first, when they exceed `evidence_max_bytes` or the disk is full:
+//! an event without its picture is worth more than a full disk. While the disk takes nothing at all, events are held
+//! in memory up to [`HELD_EVENTS`]; then who submits them waits.
 
+mod ahead;
+mod core;
 mod evidence;
+mod file;
+mod property;
 mod rows;
+mod trouble;
+mod writer;
 
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Instant, SystemTime};
 
+use bytes::Bytes;
 use flow::{CameraId, Counter, EventId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::evidence::Jpeg;
-use crate::wire::{Role, Topic};
+use crate::metrics::{Delivered, Times};
+use crate::wire::Role;
+use ahead::Ahead;
+use core::{Core, Job, Left, Refusal, State, Store, Why};
+pub use core::{HELD_BYTES, HELD_EVENTS};
+use evidence::Files;
+pub use file::Salvage;
+use file::Place;
+pub(crate) use property::PushedProperty;
 pub(crate) use rows::{Kind, Message};
+use trouble::{Meaning, kind_of, meaning};
+pub use trouble::{OutboxError, Trouble, TroubleKind};
+use writer::Writer;
 
-const SCHEMA: &str = "
-CREATE TABLE IF NOT EXISTS seen (            -- events that were pushed, so that a second push is recognised
-    event TEXT NOT NULL, sequence INTEGER NOT NULL, at INTEGER NOT NULL,
-    PRIMARY KEY (event, sequence)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS outbox (          -- messages without PUBACK, in the order of sending
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    event TEXT NOT NULL, sequence INTEGER NOT NULL, kind TEXT NOT NULL, topic TEXT NOT NULL,
-    payload BLOB,                            -- NULL for evidence: the file holds it
-    sha256 TEXT,                             -- of the file
-    created INTEGER NOT NULL,                -- ms since 1970
-    refusal TEXT,                            -- the broker's reason, where it said no
-    retry_at INTEGER NOT NULL DEFAULT 0      -- ms since 1970: not before
-);
-CREATE INDEX IF NOT EXISTS outbox_event ON outbox (event, kind);
-CREATE TABLE IF NOT EXISTS evidence (        -- the files
-    event TEXT NOT NULL, role TEXT NOT NULL, bytes INTEGER NOT NULL, created INTEGER NOT NULL,
-    PRIMARY KEY (event, role)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS open (            -- situations that last: what their retained message says
-    event TEXT PRIMARY KEY, sequence INTEGER NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS scene (           -- what the scenes remember, with the events that it led to
-    camera TEXT PRIMARY KEY, state BLOB NOT NULL
-) WITHOUT ROWID;
-";
-
-/// For whoever changes the tables.
-const SCHEMA_VERSION: i32 = 1;
-
-/// A second push of an event is recognised for this long.
-const SEEN_FOR_MS: i64 = 30 * 24 * 3600 * 1000;
+/// Acknowledgements in memory whose rows could not be removed yet; beyond that nothing more is sent.
+const LEFT_MAX: usize = 65_536;
 
 /// The outbox of one worker: `outbox.sqlite` and `evidence/` in its data directory.
-#[derive(Debug)]
 pub struct Outbox {
-    db: Mutex<Connection>,
-    evidence_dir: PathBuf,
-    evidence_max_bytes: u64,
-    pub(crate) counters: Counters,
+    core: Arc<Core>,
+    files: Files,
+    place: Place,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    observer: std::sync::OnceLock<Observer>,
 }
+
+/// Told of every event that the broker has acknowledged.
+pub(crate) type Observer = Box<dyn Fn(&Delivered) + Send + Sync>;
 
 /// What happened since the outbox was opened.
 #[derive(Debug, Default)]
@@ -71,45 +70,41 @@ pub(crate) struct Counters {
     pub duplicates: Counter,
     pub pictures_in: Counter,
     pub pictures_acked: Counter,
-    /// Removed unsent to keep to `evidence_max_bytes`.
+    /// Removed unsent to keep to `evidence_max_bytes`, or to make room on a full disk.
     pub pictures_evicted: Counter,
     /// Unsent when the same event got a newer picture of the same role.
     pub pictures_replaced: Counter,
     /// The file was gone or another when its turn came.
     pub pictures_lost: Counter,
-}
-
-/// The outbox could not do its work.
-#[derive(Debug, thiserror::Error)]
-pub enum OutboxError {
-    /// The database. Locked means that another process uses it: each worker needs a data directory of its own.
-    #[error("outbox {path}: {source}")]
-    Database {
-        /// Its file.
-        path: PathBuf,
-        /// Why.
-        source: rusqlite::Error,
-    },
-    /// A file or folder.
-    #[error("{path}: {source}")]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    /// Submitters that had to wait for room in memory.
+    pub waits: Counter,
+    /// By [`TroubleKind`].
+    pub troubles: [Counter; 3],
+    pub salvages: Counter,
 }
 
 /// An event on its way into the outbox.
-pub(crate) struct Push<'a> {
+#[derive(Debug, Clone)]
+pub(crate) struct Push {
     pub event: EventId,
     pub sequence: u32,
-    pub topic: &'a Topic,
-    pub body: &'a [u8],
-    pub open: &'a Topic,
+    pub topic: String,
+    pub body: Bytes,
+    pub open: String,
     /// The situation is over: `open` is cleared.
     pub ended: bool,
-    pub picture: Option<(Role, &'a Topic, &'a Jpeg)>,
+    pub picture: Option<PushedPicture>,
+    /// What an ONVIF client is told.
+    pub property: Option<PushedProperty>,
+}
+
+/// A picture whose file is there.
+#[derive(Debug, Clone)]
+pub(crate) struct PushedPicture {
+    pub role: Role,
+    pub topic: String,
+    pub sha256: String,
+    pub bytes: usize,
 }
 
 /// What a camera's scene remembers, as its crate writes it.
@@ -122,7 +117,7 @@ pub struct SceneState {
 }
 
 /// What a push did.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushed {
     /// It is on disk.
     Stored,
@@ -145,99 +140,121 @@ pub struct Depth {
     pub evidence_bytes: u64,
     /// Age of the oldest message, in ms.
     pub oldest_ms: u64,
+    /// Events held in memory because the disk takes nothing; of at most [`HELD_EVENTS`].
+    pub held: u64,
 }
 
 impl Outbox {
-    /// Opens, or creates, the outbox in `dir`. Evidence is kept up to `evidence_max_bytes`.
+    /// Opens, or creates, the outbox in `dir`. Evidence is kept up to `evidence_max_bytes`. A corrupt database is set
+    /// aside and a new one begins; a disk that is full, read-only or failing is tried again each second, and events are
+    /// held in memory until then.
+    ///
+    /// # Errors
+    /// Another process uses it, or `dir` cannot be a folder.
     pub fn open(dir: &Path, evidence_max_bytes: u64) -> Result<Self, OutboxError> {
-        let evidence_dir = dir.join("evidence");
-        std::fs::create_dir_all(&evidence_dir)
-            .map_err(|source| OutboxError::File { path: evidence_dir.clone(), source })?;
-        let path = dir.join("outbox.sqlite");
-        let open = || {
-            let db = Connection::open(&path)?;
-            db.busy_timeout(std::time::Duration::from_secs(2))?;
-            // Two workers with one data directory would send everything twice: the second does not start.
-            db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-            db.pragma_update(None, "journal_mode", "WAL")?;
-            db.pragma_update(None, "synchronous", "FULL")?;
-            db.execute_batch(SCHEMA)?;
-            db.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-            db.execute("DELETE FROM seen WHERE at < ?1", [now_ms() - SEEN_FOR_MS])?;
-            Ok(db)
+        Self::open_within(dir, evidence_max_bytes, None)
+    }
+
+    /// The same, with a database of at most `max_bytes`: beyond that the disk counts as full.
+    pub(crate) fn open_within(
+        dir: &Path,
+        evidence_max_bytes: u64,
+        max_bytes: Option<u64>,
+    ) -> Result<Self, OutboxError> {
+        let place = Place { path: dir.join("outbox.sqlite"), max_bytes };
+        let files = Files { dir: dir.join("evidence"), max_bytes: evidence_max_bytes };
+        let core = Arc::new(Core::new(State { ahead: Ahead::new(), ..State::default() }));
+        let mut writer = Writer {
+            core: core.clone(),
+            place: place.clone(),
+            files: files.clone(),
+            db: None,
+            retry_at: None,
+            syncs: true,
+            victims: Vec::new(),
+            started: SystemTime::now(),
+            put_back: 0,
         };
-        let db = open().map_err(|source| OutboxError::Database { path, source })?;
-        let outbox =
-            Self { db: Mutex::new(db), evidence_dir, evidence_max_bytes, counters: Counters::default() };
-        outbox.remove_strays()?;
-        let depth = outbox.depth()?;
-        // The backlog counts as received, so that the account of this run adds up.
-        outbox.counters.events_in.add(depth.events);
-        outbox.counters.pictures_in.add(depth.evidence);
-        Ok(outbox)
+        writer.begin(dir)?;
+        let thread = std::thread::Builder::new().name("outbox".into()).spawn(move || writer.run());
+        let thread = thread.map_err(|source| evidence::file_error(&place.path, &source))?;
+        Ok(Self {
+            core,
+            files,
+            place,
+            thread: Mutex::new(Some(thread)),
+            observer: std::sync::OnceLock::new(),
+        })
+    }
+
+    /// Says who is to be told that there may be something to send, that the disk's state has changed. Once.
+    pub(crate) fn hooks(
+        &self,
+        ready: impl Fn() + Send + Sync + 'static,
+        disk: impl Fn() + Send + Sync + 'static,
+    ) {
+        // A second call would be a mistake of this crate, and the first stays.
+        let _ = self.core.hooks.ready.set(Box::new(ready));
+        let _ = self.core.hooks.disk.set(Box::new(disk));
+    }
+
+    /// Says who is told of every acknowledged event; whether nobody was before.
+    pub(crate) fn observe(&self, observer: Observer) -> bool {
+        self.observer.set(observer).is_ok()
     }
 
     /// Whether this event was pushed before. Asked first, to spare the work of making its evidence, and because
     /// the evidence file of a later event may have taken the place of its own.
     pub(crate) fn has(&self, event: EventId, sequence: u32) -> Result<bool, OutboxError> {
-        let sql = "SELECT 1 FROM seen WHERE event = ?1 AND sequence = ?2";
-        let key = params![event.to_string(), sequence];
-        self.with(|db| db.query_row(sql, key, |_| Ok(())).optional()).map(|found| found.is_some())
+        self.with(move |db| {
+            db.prepare_cached("SELECT 1 FROM seen WHERE event = ?1 AND sequence = ?2")?
+                .query_row(params![event.to_string(), sequence], |_| Ok(()))
+                .optional()
+        })
+        .map(|found| found.is_some())
     }
 
     /// Counts an event that [`Outbox::has`] knew.
     pub(crate) fn count_duplicate(&self) {
-        self.counters.events_in.add(1);
-        self.counters.duplicates.add(1);
+        self.core.counters.events_in.add(1);
+        self.core.counters.duplicates.add(1);
     }
 
     /// Stores the events of one look with their messages, and what the camera's scene remembers after it, in one
     /// transaction: evidence before the event, the retained message after it. The same event with the same sequence
-    /// number is stored once. The pictures' files are there already.
+    /// number is stored once. The pictures' files are there already. `done` is called on the outbox's thread once that
+    /// is on disk.
+    ///
+    /// `hold`: while the disk takes nothing, it is kept in memory and tried again; this call waits for room there.
+    /// Otherwise `done` gets the error, and nothing was stored.
     pub(crate) fn push(
         &self,
-        pushes: &[Push],
-        scene: Option<&SceneState>,
+        pushes: Vec<Push>,
+        scene: Option<SceneState>,
+        hold: bool,
+        since: Instant,
+        done: impl FnOnce(Result<Vec<Pushed>, OutboxError>) + Send + 'static,
+    ) -> Result<(), OutboxError> {
+        let scenes = scene.into_iter().collect();
+        self.core.submit(Job::Store(Store { pushes, scenes, hold, since, done: Box::new(done) }))
+    }
+
+    /// The same, answered when it is on disk.
+    pub(crate) fn push_now(
+        &self,
+        pushes: Vec<Push>,
+        scene: Option<SceneState>,
+        since: Instant,
     ) -> Result<Vec<Pushed>, OutboxError> {
-        let replaced = self.with(|db| {
-            let transaction = db.transaction()?;
-            let now = now_ms();
-            let replaced: Vec<_> =
-                pushes.iter().map(|push| rows::insert(&transaction, push, now)).collect::<Result<_, _>>()?;
-            if let Some(scene) = scene {
-                rows::keep_scene(&transaction, scene)?;
-            }
-            transaction.commit()?;
-            Ok(replaced)
-        })?;
-        self.counters.events_in.add(pushes.len() as u64);
-        let mut pictures = false;
-        let each = pushes.iter().zip(replaced).map(|(push, replaced)| {
-            let Some(replaced) = replaced else {
-                self.counters.duplicates.add(1);
-                return Pushed::Duplicate;
-            };
-            if push.picture.is_some() {
-                self.counters.pictures_in.add(1);
-                self.counters.pictures_replaced.add(replaced);
-                pictures = true;
-            }
-            Pushed::Stored
-        });
-        let pushed = each.collect();
-        if pictures {
-            self.evict()?;
-        }
-        Ok(pushed)
+        wait(|answer| self.push(pushes, scene, false, since, answer))
     }
 
     /// Stores what scenes remember, without events.
     pub(crate) fn keep_scenes(&self, scenes: &[SceneState]) -> Result<(), OutboxError> {
-        self.with(|db| {
-            let transaction = db.transaction()?;
-            scenes.iter().try_for_each(|scene| rows::keep_scene(&transaction, scene).map(drop))?;
-            transaction.commit()
-        })
+        let scenes = scenes.to_vec();
+        let since = Instant::now();
+        let store = |done| Store { pushes: Vec::new(), scenes, hold: false, since, done };
+        wait(|answer| self.core.submit(Job::Store(store(Box::new(answer))))).map(drop)
     }
 
     /// What the scenes remembered when the program last ran.
@@ -249,88 +266,232 @@ impl Outbox {
         })
     }
 
-    /// Messages to send now, oldest first, at most `limit`; one per situation, so that a situation's messages
-    /// arrive in order, and none of a situation in `busy`.
-    pub(crate) fn pending(&self, busy: &[String], limit: usize) -> Result<Vec<Message>, OutboxError> {
-        self.with(|db| rows::pending(db, busy, limit, now_ms()))
-    }
-
-    /// The broker has it (PUBACK): forget it.
-    pub(crate) fn acked(&self, message: &Message) -> Result<(), OutboxError> {
-        let gone = self.with(|db| db.execute("DELETE FROM outbox WHERE id = ?1", [message.id]))?;
-        if gone == 1 {
-            match message.kind {
-                Kind::Event => self.counters.events_acked.add(1),
-                Kind::Evidence => self.counters.pictures_acked.add(1),
-                Kind::Open => {}
-            }
+    /// Messages to send now, oldest first, at most `limit`; one per situation, so that a situation's messages arrive in
+    /// order. They are under way until [`acked`](Self::acked), [`refused`](Self::refused), [`lost`](Self::lost) or
+    /// [`disconnected`](Self::disconnected). Does not wait for the disk.
+    pub(crate) fn take(&self, limit: usize) -> Vec<Message> {
+        let mut state = self.core.lock();
+        if state.left.len() >= LEFT_MAX {
+            return Vec::new();
         }
-        Ok(())
+        let taken = state.ahead.take(limit, now_ms());
+        let reads = state.ahead.wants_rows().is_some() || state.ahead.is_hungry();
+        drop(state);
+        if reads {
+            self.core.work.notify_one();
+        }
+        taken
     }
 
-    /// The broker does not want it: kept with the reason, tried again after `wait_ms`.
-    pub(crate) fn refused(&self, message: &Message, reason: &str, wait_ms: i64) -> Result<(), OutboxError> {
-        let retry_at = now_ms() + wait_ms;
-        self.with(|db| {
-            db.execute(
-                "UPDATE outbox SET refusal = ?2, retry_at = ?3 WHERE id = ?1",
-                params![message.id, reason, retry_at],
-            )
-        })?;
-        Ok(())
+    /// The broker has it (PUBACK): it will be forgotten. Does not wait for the disk.
+    pub(crate) fn acked(&self, message: &Message) {
+        let why = match message.kind {
+            Kind::Event => Why::AckedEvent,
+            Kind::Evidence => Why::AckedPicture,
+            Kind::Open | Kind::Property | Kind::Moment => Why::AckedOpen,
+        };
+        self.left(message, why);
+        if message.kind != Kind::Event {
+            return;
+        }
+        let acked = Instant::now();
+        if let Some(submitted) = message.submitted {
+            self.core.times.acked.add(acked - submitted);
+        }
+        if let (Some(observer), Some(event)) = (self.observer.get(), message.event_id()) {
+            let Message { sequence, submitted, stored, sent, .. } = *message;
+            let sent = sent.unwrap_or(acked);
+            observer(&Delivered { event, sequence, submitted, stored, sent, acked });
+        }
+    }
+
+    /// A picture that can no longer be sent: gone, or another file in its place.
+    pub(crate) fn lost(&self, message: &Message) {
+        self.left(message, Why::Lost);
+    }
+
+    fn left(&self, message: &Message, why: Why) {
+        let mut state = self.core.lock();
+        state.ahead.gone(message);
+        state.left.push(Left { id: message.id, why });
+        let first = state.left_since.is_none();
+        state.left_since.get_or_insert_with(Instant::now);
+        let wakes = first || state.ahead.is_hungry();
+        drop(state);
+        // The thread sleeps towards the first one's time.
+        if wakes {
+            self.core.work.notify_one();
+        }
+    }
+
+    /// The broker does not want it: kept with the reason, tried again after `wait_ms`. Does not wait for the disk.
+    pub(crate) fn refused(&self, message: &Message, reason: &str, wait_ms: i64) {
+        let until = now_ms() + wait_ms;
+        let mut state = self.core.lock();
+        state.ahead.refused(message, until);
+        state.refusals.push(Refusal { message: message.clone(), reason: reason.to_owned(), until });
+        drop(state);
+        self.core.work.notify_one();
+    }
+
+    /// The connection is gone: what was under way is to be sent again.
+    pub(crate) fn disconnected(&self) {
+        self.core.lock().ahead.disconnected();
     }
 
     /// After a new connection every situation that lasts is published again: a broker may have lost its retained
-    /// messages.
+    /// messages. On a disk that takes nothing that is left out.
     pub(crate) fn connected(&self) -> Result<(), OutboxError> {
-        self.with(|db| {
-            db.execute(
-                "INSERT INTO outbox (event, sequence, kind, topic, payload, created)
-                 SELECT event, sequence, 'open', topic, payload, ?1 FROM open
-                 WHERE event NOT IN (SELECT event FROM outbox WHERE kind = 'open')",
-                [now_ms()],
-            )
-        })
-        .map(drop)
+        let core = self.core.clone();
+        let told = self.with(move |db| {
+            let transaction = db.transaction()?;
+            let told = rows::tell_open_again(&transaction)?;
+            transaction.commit()?;
+            let mut state = core.lock();
+            state.depth.messages += told as u64;
+            if told > 0 {
+                state.ahead.more_on_disk();
+            }
+            Ok(())
+        });
+        match told {
+            Err(OutboxError::Disk(trouble)) => {
+                tracing::debug!(%trouble, "what lasts is not told again");
+                Ok(())
+            }
+            told => told,
+        }
     }
 
-    /// How full it is.
-    pub fn depth(&self) -> Result<Depth, OutboxError> {
-        self.with(|db| {
-            let count = |n: i64| u64::try_from(n).unwrap_or(0);
-            let mut depth = db.query_row(
-                "SELECT coalesce(sum(kind = 'event'), 0), coalesce(sum(kind = 'evidence'), 0), count(*),
-                        coalesce(sum(refusal IS NOT NULL), 0), min(created) FROM outbox",
-                [],
-                |row| {
-                    let oldest: Option<i64> = row.get(4)?;
-                    Ok(Depth {
-                        events: count(row.get(0)?),
-                        evidence: count(row.get(1)?),
-                        messages: count(row.get(2)?),
-                        refused: count(row.get(3)?),
-                        evidence_bytes: 0,
-                        oldest_ms: oldest.map_or(0, |ms| count(now_ms() - ms)),
-                    })
-                },
-            )?;
-            let bytes = db.query_row("SELECT coalesce(sum(bytes), 0) FROM evidence", [], |row| row.get(0))?;
-            depth.evidence_bytes = count(bytes);
-            Ok(depth)
-        })
+    /// How full it is. Messages that left within the last 20 ms may still be counted.
+    pub fn depth(&self) -> Depth {
+        let state = self.core.lock();
+        let oldest = state.oldest.filter(|_| state.depth.messages > 0);
+        let oldest_ms = oldest.map_or(0, |stored| u64::try_from(now_ms() - stored).unwrap_or(0));
+        let held = state.trouble.as_ref().map_or(0, |_| state.held_events as u64);
+        Depth { oldest_ms, held, ..state.depth.clone() }
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, OutboxError> {
-        let mut db = self.lock();
-        work(&mut db).map_err(|source| OutboxError::Database {
-            path: self.evidence_dir.with_file_name("outbox.sqlite"),
-            source,
-        })
+    /// Waits until everything before this call is on disk, or cannot be.
+    pub(crate) fn settle(&self) {
+        let settled = self.with(|_| Ok(()));
+        if let Err(error) = settled {
+            tracing::debug!(%error, "not settled");
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connection> {
-        // A panic inside a transaction rolled it back: the connection is as good as before.
-        self.db.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is wrong with the disk, if anything.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.core.lock().trouble.clone()
+    }
+
+    /// The last corrupt database that was replaced.
+    pub fn salvaged(&self) -> Option<Salvage> {
+        self.core.lock().salvage.clone()
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.core.counters
+    }
+
+    pub(crate) fn times(&self) -> &Times {
+        &self.core.times
+    }
+
+    /// Bytes of the database with its log.
+    pub(crate) fn bytes(&self) -> u64 {
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+        let mut log = self.place.path.clone().into_os_string();
+        log.push("-wal");
+        size(&self.place.path) + size(Path::new(&log))
+    }
+
+    /// Bytes free on the file system; `None` where the system does not say.
+    pub(crate) fn free_bytes(&self) -> Option<u64> {
+        self.files.free_bytes()
+    }
+
+    /// Work with the database, on its thread; waits for it.
+    fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, OutboxError> {
+        let path = self.place.path.clone();
+        wait(move |answer| {
+            self.core.submit(Job::Ask(Box::new(move |db| match db.map(work) {
+                Ok(Ok(value)) => {
+                    answer(Ok(value));
+                    None
+                }
+                Ok(Err(error)) => {
+                    answer(Err(error_of(&path, &error)));
+                    Some(error)
+                }
+                Err(error) => {
+                    answer(Err(error));
+                    None
+                }
+            })))
+        })
+    }
+}
+
+/// Waits for the answer that somebody gives on another thread.
+fn wait<T: Send + 'static>(
+    ask: impl FnOnce(Answer<T>) -> Result<(), OutboxError>,
+) -> Result<T, OutboxError> {
+    let (said, heard) = mpsc::sync_channel(1);
+    // Who asked waits below, always.
+    ask(Box::new(move |answer| drop(said.send(answer))))?;
+    heard.recv().unwrap_or(Err(OutboxError::Closed))
+}
+
+type Answer<T> = Box<dyn FnOnce(Result<T, OutboxError>) + Send>;
+
+fn error_of(path: &Path, error: &rusqlite::Error) -> OutboxError {
+    let (path, cause) = (path.to_owned(), error.to_string());
+    match meaning(error, path.parent().unwrap_or(&path)) {
+        Meaning::InUse => OutboxError::InUse { path },
+        Meaning::Disk(kind) => OutboxError::Disk(Trouble { kind, path, cause, since: Timestamp::now() }),
+        Meaning::Corrupt | Meaning::Other => OutboxError::Database { path, cause },
+    }
+}
+
+impl Writer {
+    /// Opens the database. What waiting may heal is no error.
+    fn begin(&mut self, dir: &Path) -> Result<(), OutboxError> {
+        if let Err(source) = std::fs::create_dir_all(&self.files.dir) {
+            let Some(kind) = kind_of(&source) else { return Err(evidence::file_error(dir, &source)) };
+            self.in_trouble(kind, source.to_string());
+            return Ok(());
+        }
+        let opened = self.place.open();
+        let Err(error) = opened.and_then(|db| self.opened(db, None)) else { return Ok(()) };
+        match meaning(&error, dir) {
+            Meaning::Disk(kind) => drop(self.in_trouble(kind, error.to_string())),
+            Meaning::Corrupt => drop(self.replace(&error)),
+            Meaning::InUse | Meaning::Other => return Err(error_of(&self.place.path, &error)),
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Outbox {
+    /// What was submitted is written; what was held and cannot be is answered with an error.
+    fn drop(&mut self) {
+        self.core.lock().closing = true;
+        self.core.work.notify_one();
+        self.core.room.notify_all();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the outbox's thread had ended");
+        }
+    }
+}
+
+impl std::fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outbox").field("path", &self.place.path).finish_non_exhaustive()
     }
 }
 

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use flow::{CameraId, Detection, Event, EventId, Flow, Frame, Timestamp};
+use flow::{CameraId, Detection, Event, Flow, Frame, Timestamp};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -13,8 +13,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::evidence::{Blur, Jpeg};
 use crate::link;
 use crate::message::Speaker;
-use crate::outbox::{Depth, Outbox, OutboxError, Push, Pushed, SceneState};
-use crate::wire::{Evidence, HealthMessage, ModelInfo, PhaseName, Role, Topic};
+use crate::metrics::{Delivered, Metrics};
+use crate::outbox::{
+    Depth, Outbox, OutboxError, Push, Pushed, PushedPicture, PushedProperty, Salvage, SceneState, Trouble, TroubleKind,
+};
+use crate::wire::{Evidence, HealthMessage, ModelInfo, Onvif, PhaseName, Role, Topic};
 
 /// What a publisher needs to know.
 #[derive(Debug, Clone)]
@@ -29,6 +32,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Bytes of evidence kept on disk at most.
     pub evidence_max_bytes: u64,
+    /// Bytes of events on disk at most, beyond which the disk counts as full; `None`: as many as it takes.
+    pub outbox_max_bytes: Option<u64>,
     /// SHA-256 of the configuration.
     pub config_hash: String,
     /// What is made unrecognisable in evidence.
@@ -44,6 +49,7 @@ impl Options {
             broker: fleet.broker.clone(),
             data_dir: fleet.data_dir.clone(),
             evidence_max_bytes: fleet.node.evidence_max_bytes,
+            outbox_max_bytes: None,
             config_hash: fleet.config_hash.clone(),
             blur: Blur::default(),
         }
@@ -99,6 +105,9 @@ pub enum SubmitError {
     },
 }
 
+/// The events of one look that are on disk, or why they are not.
+pub type Stored = Result<Vec<Submitted>, SubmitError>;
+
 /// An event that is on disk and will arrive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submitted {
@@ -132,6 +141,10 @@ pub struct State {
     pub link: Link,
     /// What waits.
     pub outbox: Depth,
+    /// What is wrong with the disk, if anything. Its text names the file, the cause and the way out.
+    pub disk: Option<Trouble>,
+    /// The last corrupt database that was replaced, if any.
+    pub salvaged: Option<Salvage>,
     /// Events: submitted (and found waiting at start), acknowledged by the broker, dropped as duplicates. What is
     /// inside waits on disk.
     pub events: Flow,
@@ -147,6 +160,8 @@ pub struct Publisher {
     outbox: Arc<Outbox>,
     shared: Arc<Shared>,
     speaker: Speaker,
+    /// The TopicPrefix of ONVIF events, where they are wanted.
+    onvif: Option<Box<str>>,
     blur: Blur,
     task: Mutex<Option<JoinHandle<()>>>,
     stop: CancellationToken,
@@ -169,6 +184,8 @@ pub(crate) struct SharedState {
     pub health: HashMap<CameraId, HealthMessage>,
     /// Cameras whose latest word is not yet at the broker.
     pub health_due: BTreeSet<CameraId>,
+    /// The worker's own latest word is not yet at the broker.
+    pub status_due: bool,
 }
 
 impl Shared {
@@ -179,6 +196,7 @@ impl Shared {
                 refused: BTreeMap::new(),
                 health: HashMap::new(),
                 health_due: BTreeSet::new(),
+                status_due: false,
             }),
             wake: Notify::new(),
         }
@@ -199,9 +217,20 @@ impl Publisher {
                 source,
             })?;
         }
-        let outbox = Arc::new(Outbox::open(&options.data_dir, options.evidence_max_bytes)?);
+        let outbox =
+            Outbox::open_within(&options.data_dir, options.evidence_max_bytes, options.outbox_max_bytes)?;
+        let outbox = Arc::new(outbox);
         let shared = Arc::new(Shared::new());
+        let (ready, disk) = (shared.clone(), shared.clone());
+        outbox.hooks(
+            move || ready.wake.notify_one(),
+            move || {
+                disk.lock().status_due = true;
+                disk.wake.notify_one();
+            },
+        );
         let stop = CancellationToken::new();
+        let onvif = options.broker.onvif.clone();
         let speaker = Speaker {
             site: options.site.clone(),
             worker: options.worker.clone(),
@@ -214,6 +243,7 @@ impl Publisher {
             outbox,
             shared,
             speaker,
+            onvif,
             blur,
             task: Mutex::new(Some(task)),
             _stop_when_dropped: stop.clone().drop_guard(),
@@ -251,26 +281,68 @@ impl Publisher {
         model: &ModelInfo,
         picture: Option<(&Frame, &[Detection])>,
         scene: Option<&SceneState>,
-    ) -> Result<Vec<Submitted>, SubmitError> {
-        let made = events
-            .iter()
-            .map(|(event, situation)| self.make(event, camera, situation, model, picture))
-            .collect::<Result<Vec<_>, _>>()?;
-        let new: Vec<_> = made.iter().flatten().collect();
-        let pushes: Vec<_> = new.iter().map(|made| made.push()).collect();
+    ) -> Stored {
+        let since = Instant::now();
         let Some((first, _)) = events.first() else { return Ok(Vec::new()) };
-        let pushed = self.outbox.push(&pushes, scene);
-        let pushed = pushed.map_err(|source| SubmitError::Outbox { event: first.id, source })?;
-        self.shared.wake.notify_one();
-        let mut pushed = pushed.into_iter();
-        let answer = |made: &Option<Made>| match made {
-            None => Submitted { evidence_path: None, duplicate: true },
-            Some(made) => Submitted {
-                evidence_path: made.jpeg.as_ref().map(|_| self.outbox.evidence_path(made.event, made.role)),
-                duplicate: pushed.next() == Some(Pushed::Duplicate),
-            },
+        let made = self.make_all(events, camera, model, picture)?;
+        let pushes = made.iter().flatten().map(|made| made.push.clone()).collect();
+        let pushed = self.outbox.push_now(pushes, scene.cloned(), since);
+        pushed
+            .map(|pushed| answers(made, pushed))
+            .map_err(|source| SubmitError::Outbox { event: first.id, source })
+    }
+
+    /// The same without waiting: `done` is called once the events are on disk, on the outbox's thread, where it must not
+    /// take long. Many that are handed over meanwhile share one sync of the disk. While the disk takes nothing (full,
+    /// read-only, failing), the events are held in memory, up to [`HELD_EVENTS`](crate::HELD_EVENTS) or
+    /// [`HELD_BYTES`](crate::HELD_BYTES), without pictures; beyond that this call waits. What is held when the process
+    /// ends is lost, and `done` is told so.
+    ///
+    /// # Errors
+    /// Nothing was taken: an event that is not of this camera and situation.
+    pub fn hand_over(
+        &self,
+        events: &[(&Event, &fleet::Situation)],
+        camera: &fleet::Camera,
+        model: &ModelInfo,
+        picture: Option<(&Frame, &[Detection])>,
+        scene: Option<SceneState>,
+        done: impl FnOnce(Stored) + Send + 'static,
+    ) -> Result<(), SubmitError> {
+        let since = Instant::now();
+        let Some((first, _)) = events.first() else { return Ok(()) };
+        let (event, made) = (first.id, self.make_all(events, camera, model, picture)?);
+        let pushes = made.iter().flatten().map(|made| made.push.clone()).collect();
+        let told = move |pushed: Result<_, _>| {
+            done(
+                pushed
+                    .map(|pushed| answers(made, pushed))
+                    .map_err(|source| SubmitError::Outbox { event, source }),
+            );
         };
-        Ok(made.iter().map(answer).collect())
+        let pushed = self.outbox.push(pushes, scene, true, since, told);
+        pushed.map_err(|source| SubmitError::Outbox { event, source })
+    }
+
+    /// Has `observer` told of every event that the broker has acknowledged, with where its time went. It is called on
+    /// the connection's task and must not take long. Once; whether nobody was told before.
+    pub fn observe(&self, observer: impl Fn(&Delivered) + Send + Sync + 'static) -> bool {
+        self.outbox.observe(Box::new(observer))
+    }
+
+    fn make_all(
+        &self,
+        events: &[(&Event, &fleet::Situation)],
+        camera: &fleet::Camera,
+        model: &ModelInfo,
+        picture: Option<(&Frame, &[Detection])>,
+    ) -> Result<Vec<Option<Made>>, SubmitError> {
+        // A disk that takes no event takes no picture.
+        let picture = picture.filter(|_| self.outbox.trouble().is_none());
+        let make = |(event, situation): &(&Event, &fleet::Situation)| {
+            self.make(event, camera, situation, model, picture)
+        };
+        events.iter().map(make).collect()
     }
 
     /// An event's messages and picture; `None`: it was submitted before.
@@ -283,29 +355,44 @@ impl Publisher {
         picture: Option<(&Frame, &[Detection])>,
     ) -> Result<Option<Made>, SubmitError> {
         check(event, camera, situation)?;
-        let known = self.outbox.has(event.id, event.sequence);
-        if known.map_err(|source| SubmitError::Outbox { event: event.id, source })? {
+        // Without a picture there is no file that an older one could replace, and the transaction finds out.
+        if picture.is_some() && self.outbox.has(event.id, event.sequence).unwrap_or(false) {
             self.outbox.count_duplicate();
             return Ok(None);
         }
-        let role = Role::from(PhaseName::from(event.phase));
+        let role = role_of(event);
         let site = || self.speaker.site.clone();
         let jpeg = picture.and_then(|(frame, seen)| self.keep_picture(event, role, frame, seen));
         let evidence_topic = Topic::Evidence { site: site(), event: event.id, role };
-        let list = jpeg.iter().map(|jpeg| evidence(role, &evidence_topic, jpeg)).collect();
+        let list = jpeg.iter().map(|jpeg| evidence(event, role, &evidence_topic, jpeg)).collect();
         let message = self.speaker.message(event, camera, situation, model, list);
         let (situation, camera) = (event.key.situation.clone(), event.key.camera.clone());
-        Ok(Some(Made {
+        let evidence_path = jpeg.as_ref().map(|_| self.outbox.evidence_path(event.id, role));
+        let picture = jpeg.map(|jpeg| PushedPicture {
+            role,
+            topic: evidence_topic.to_string(),
+            bytes: jpeg.bytes.len(),
+            sha256: jpeg.sha256,
+        });
+        let no_json = |source| SubmitError::Json { event: event.id, source };
+        let body = message.to_json().map_err(no_json)?;
+        let onvif = self.onvif.as_ref().and_then(|prefix| Onvif::new(prefix, &self.speaker.site, &message));
+        let property = onvif.map(|onvif| {
+            let payload = serde_json::to_vec(&onvif.event)?.into();
+            Ok(PushedProperty { topic: onvif.topic, payload, lasting: onvif.property })
+        });
+        let property = property.transpose().map_err(no_json)?;
+        let push = Push {
             event: event.id,
             sequence: event.sequence,
+            topic: Topic::Event { site: site(), situation, camera: camera.clone() }.to_string(),
+            body: body.into(),
+            open: Topic::Open { site: site(), camera, event: event.id }.to_string(),
             ended: matches!(event.phase, flow::Phase::Ended { .. }),
-            body: message.to_json().map_err(|source| SubmitError::Json { event: event.id, source })?,
-            topic: Topic::Event { site: site(), situation, camera: camera.clone() },
-            open: Topic::Open { site: site(), camera, event: event.id },
-            role,
-            evidence_topic,
-            jpeg,
-        }))
+            picture,
+            property,
+        };
+        Ok(Some(Made { push, evidence_path }))
     }
 
     /// Stores what scenes remember, without events. Blocks for the disk.
@@ -327,7 +414,7 @@ impl Publisher {
     /// An event without its picture is worth more than none: a picture that cannot be made or written is
     /// reported and left out.
     fn keep_picture(&self, event: &Event, role: Role, frame: &Frame, seen: &[Detection]) -> Option<Jpeg> {
-        let jpeg = Jpeg::of(frame, seen, &self.blur)
+        let jpeg = Jpeg::of_part(frame, seen, &self.blur, event.near.as_ref())
             .inspect_err(|error| tracing::warn!(event = %event.id, %error, "event without evidence"))
             .ok()?;
         self.outbox
@@ -349,13 +436,32 @@ impl Publisher {
     }
 
     /// How it is doing now.
+    ///
+    /// # Errors
+    /// None any more: what is counted is in memory.
     pub fn state(&self) -> Result<State, OutboxError> {
-        let outbox = self.outbox.depth()?;
-        let counters = &self.outbox.counters;
-        let shared = self.shared.lock();
-        Ok(State {
-            link: shared.link.clone(),
+        let Metrics { link, outbox, disk, salvaged, events, evidence, refused, .. } = self.metrics();
+        Ok(State { link, outbox, disk, salvaged, events, evidence, refused })
+    }
+
+    /// Everything that is counted and measured.
+    pub fn metrics(&self) -> Metrics {
+        let (outbox, counters, times) = (self.outbox.depth(), self.outbox.counters(), self.outbox.times());
+        let (link, refused) = {
+            let shared = self.shared.lock();
+            (shared.link.clone(), shared.refused.iter().map(|(reason, n)| (reason.clone(), *n)).collect())
+        };
+        Metrics {
+            link,
+            refused,
             outbox,
+            outbox_bytes: self.outbox.bytes(),
+            disk_free_bytes: self.outbox.free_bytes(),
+            disk: self.outbox.trouble(),
+            disk_troubles: TroubleKind::ALL.map(|kind| (kind, counters.troubles[kind as usize].get())),
+            salvaged: self.outbox.salvaged(),
+            salvages: counters.salvages.get(),
+            waits: counters.waits.get(),
             events: Flow {
                 received: counters.events_in.get(),
                 passed: counters.events_acked.get(),
@@ -370,15 +476,18 @@ impl Publisher {
                     ("lost", counters.pictures_lost.get()),
                 ],
             },
-            refused: shared.refused.iter().map(|(reason, n)| (reason.clone(), *n)).collect(),
-        })
+            stored: times.stored.read(),
+            acked: times.acked.read(),
+            transactions: times.transactions.read(),
+        }
     }
 
     /// Waits until nothing waits any more, at most `patience`; then says goodbye to the broker (so that it sends
     /// no last will) and ends the background task. Returns what is left on disk for the next start.
     pub async fn stop(&self, patience: Duration) -> Result<Depth, OutboxError> {
         let deadline = tokio::time::Instant::now() + patience;
-        while self.outbox.depth()?.messages > 0 && tokio::time::Instant::now() < deadline {
+        self.settle().await;
+        while self.outbox.depth().messages > 0 && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.stop.cancel();
@@ -387,7 +496,15 @@ impl Publisher {
             // The task bounds its own goodbye.
             let _ = task.await;
         }
-        self.outbox.depth()
+        self.settle().await;
+        Ok(self.outbox.depth())
+    }
+
+    /// Waits for what was handed over, and for what the broker has acknowledged.
+    async fn settle(&self) {
+        let outbox = self.outbox.clone();
+        // Fails only if that panics, which it would have said.
+        let _ = tokio::task::spawn_blocking(move || outbox.settle()).await;
     }
 
     /// Ends the background task as a crash would: the connection breaks off.
@@ -401,29 +518,21 @@ impl Publisher {
 
 /// An event on its way to the outbox.
 struct Made {
-    event: EventId,
-    sequence: u32,
-    ended: bool,
-    body: Vec<u8>,
-    topic: Topic,
-    open: Topic,
-    role: Role,
-    evidence_topic: Topic,
-    jpeg: Option<Jpeg>,
+    push: Push,
+    evidence_path: Option<PathBuf>,
 }
 
-impl Made {
-    fn push(&self) -> Push<'_> {
-        Push {
-            event: self.event,
-            sequence: self.sequence,
-            topic: &self.topic,
-            body: &self.body,
-            open: &self.open,
-            ended: self.ended,
-            picture: self.jpeg.as_ref().map(|jpeg| (self.role, &self.evidence_topic, jpeg)),
-        }
-    }
+/// What became of each event; `None`: it had been submitted before.
+fn answers(made: Vec<Option<Made>>, pushed: Vec<Pushed>) -> Vec<Submitted> {
+    let mut pushed = pushed.into_iter();
+    let answer = |made: Option<Made>| match made {
+        None => Submitted { evidence_path: None, duplicate: true },
+        Some(made) => Submitted {
+            evidence_path: made.evidence_path,
+            duplicate: pushed.next() == Some(Pushed::Duplicate),
+        },
+    };
+    made.into_iter().map(answer).collect()
 }
 
 fn check(event: &Event, camera: &fleet::Camera, situation: &fleet::Situation) -> Result<(), SubmitError> {
@@ -441,7 +550,12 @@ fn check(event: &Event, camera: &fleet::Camera, situation: &fleet::Situation) ->
     Ok(())
 }
 
-fn evidence(role: Role, topic: &Topic, jpeg: &Jpeg) -> Evidence {
+/// What an event's picture is.
+fn role_of(event: &Event) -> Role {
+    if event.near.is_some() { Role::Near } else { Role::from(PhaseName::from(event.phase)) }
+}
+
+fn evidence(event: &Event, role: Role, topic: &Topic, jpeg: &Jpeg) -> Evidence {
     Evidence {
         role,
         media_type: "image/jpeg".into(),
@@ -449,5 +563,6 @@ fn evidence(role: Role, topic: &Topic, jpeg: &Jpeg) -> Evidence {
         reference: topic.to_string(),
         width: jpeg.width,
         height: jpeg.height,
+        part: event.near.map(flow::NormBox::to_array),
     }
 }
