@@ -1,32 +1,20 @@
 //! From the broker into the database.
 //!
 //! The session is persistent (fixed client id, no clean start): what is published while the desk is away waits at
-//! the broker. PUBACK is sent by hand, after the commit. As in `publish`, each connection gets an event loop of its
-//! own: what a broken connection left unacknowledged, the broker delivers again.
+//! the broker. PUBACK is sent after the commit: what a broken connection left unacknowledged, the broker delivers again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use flow::{CameraId, EventId, SituationId, Timestamp};
-use futures::StreamExt;
+use publish::mqtt::{Connection, Dialer, Hello, Incoming, LostError, Properties, Publish, Reason, Session};
 use publish::wire::{EventMessage, Outcome, Receipt, Role, Topic, peek_event_id, sha256};
-use rumqttc::NetworkOptions;
-use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{
-    ConnectProperties, Filter, Packet, Publish, PublishProperties, SubscribeReasonCode,
-};
-use rumqttc::v5::{AsyncClient, ClientError, ConnectionError, Event, MqttOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{Received, Store, StoreError};
 
-/// The broker keeps the session, and what arrives for it, for so long after the desk has gone.
-const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Messages that the broker may send before the first is acknowledged.
 const RECEIVE_MAX: u16 = 16;
-/// Requests to rumqttc that may wait: a receipt and a PUBACK for each message that may be under way, twice over.
-const REQUESTS: usize = 4 * RECEIVE_MAX as usize;
 /// Larger pictures are refused.
 const MAX_PICTURE_BYTES: usize = 2 * 1024 * 1024;
 /// A picture with its topic and properties.
@@ -78,11 +66,8 @@ impl Shared {
         link.clone().unwrap_or_else(|| Err("not connected yet".into()))
     }
 
-    fn set_link(&self, link: Result<Timestamp, String>) -> bool {
-        let mut current = self.link.lock().unwrap_or_else(PoisonError::into_inner);
-        let news = current.as_ref() != Some(&link);
-        *current = Some(link);
-        news
+    fn set_link(&self, link: Result<Timestamp, String>) {
+        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(link);
     }
 }
 
@@ -93,16 +78,16 @@ fn count(n: &AtomicU64) {
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 enum LinkError {
-    #[error("{0}")]
-    Connection(#[from] Box<ConnectionError>),
-    #[error("rumqttc did not take a message: {0}")]
-    Client(#[from] Box<ClientError>),
+    #[error(transparent)]
+    Lost(#[from] LostError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the database task ended: {0}")]
     Task(#[from] tokio::task::JoinError),
-    #[error("the broker refused the subscription: {0:?}")]
-    Subscription(SubscribeReasonCode),
+    #[error(
+        "the broker refused the subscription to {0}: {1}; expected an access list that lets the desk read there"
+    )]
+    Subscription(String, Reason),
 }
 
 /// The receiving task.
@@ -121,75 +106,76 @@ impl Inbox {
 
     /// Until `stop`: connect, receive, and start over when that fails.
     pub async fn run(self, stop: CancellationToken) {
-        let mut failures = 0;
+        let mut dialer = Dialer::new(self.broker.clone(), "desk");
+        let hello = self.hello();
         loop {
-            let mut was_up = false;
-            let Err(error) = self.run_once(&stop, &mut was_up).await else { return };
-            failures = if was_up { 0 } else { failures + 1 };
-            if self.shared.set_link(Err(error.to_string())) {
-                let (host, port) = (&self.broker.host, self.broker.port);
-                tracing::warn!(host, port, %error, "the desk has no connection to the broker");
+            let down = |trouble: &str| self.shared.set_link(Err(trouble.to_owned()));
+            let mut connection = tokio::select! {
+                connection = dialer.dial(&hello, down) => connection,
+                () = stop.cancelled() => return,
+            };
+            match self.run_once(&mut connection, &dialer, &hello, &stop).await {
+                Ok(()) => {
+                    // A goodbye keeps the session.
+                    connection.close().await;
+                    if stop.is_cancelled() {
+                        return;
+                    }
+                    dialer.restart();
+                    self.shared.set_link(Err("moving to the first address".to_owned()));
+                }
+                Err(error) => self.shared.set_link(Err(dialer.lost(&error))),
             }
             tokio::select! {
-                () = tokio::time::sleep(publish::backoff(failures)) => {}
+                () = dialer.pause() => {}
                 () = stop.cancelled() => return,
             }
         }
     }
 
-    /// One connection. `Ok` when asked to stop.
-    async fn run_once(&self, stop: &CancellationToken, was_up: &mut bool) -> Result<(), LinkError> {
-        let (client, events) = AsyncClient::new(self.mqtt_options(), REQUESTS);
-        // As a stream, because `poll` must not be dropped half-way: a packet would be lost.
-        let events = futures::stream::unfold(events, |mut events| async move {
-            let event = events.poll().await;
-            Some((event, events))
-        });
-        let mut events = std::pin::pin!(events);
+    /// One connection. `Ok` when asked to stop, or when the preferred broker is back.
+    async fn run_once(
+        &self,
+        connection: &mut Connection,
+        dialer: &Dialer,
+        hello: &Hello,
+        stop: &CancellationToken,
+    ) -> Result<(), LinkError> {
+        let filters = [Topic::all_events(&self.site), Topic::all_evidence(&self.site)];
+        let id = connection.fresh_id(|_| false);
+        connection.subscribe(&filters, true, id);
+        let mut first_is_back = std::pin::pin!(dialer.first_is_back(hello));
         loop {
-            let event = tokio::select! {
-                event = events.next() => event,
-                () = stop.cancelled() => None,
+            let incoming = tokio::select! {
+                incoming = connection.next() => incoming?,
+                () = &mut first_is_back => return Ok(()),
+                () = stop.cancelled() => return Ok(()),
             };
-            let Some(event) = event else { break };
-            match event.map_err(Box::new)? {
-                Event::Incoming(Packet::ConnAck(_)) => {
-                    *was_up = true;
-                    let filters = [Topic::all_events(&self.site), Topic::all_evidence(&self.site)];
-                    let filters = filters.map(|filter| Filter::new(filter, QoS::AtLeastOnce));
-                    client.try_subscribe_many(filters).map_err(Box::new)?;
-                }
-                Event::Incoming(Packet::SubAck(ack)) => {
-                    let refusal =
-                        |code: &&SubscribeReasonCode| !matches!(code, SubscribeReasonCode::Success(_));
-                    if let Some(code) = ack.return_codes.iter().find(refusal) {
-                        return Err(LinkError::Subscription(*code));
+            match incoming {
+                Incoming::SubAck { refusals, .. } => {
+                    for (filter, refusal) in filters.iter().zip(refusals) {
+                        if let Some(reason) = refusal {
+                            return Err(LinkError::Subscription(filter.clone(), reason));
+                        }
                     }
                     self.shared.set_link(Ok(Timestamp::now()));
-                    tracing::info!(
-                        host = self.broker.host,
-                        port = self.broker.port,
-                        "the desk listens to the broker"
-                    );
+                    tracing::info!(broker = dialer.place(), "the desk listens to the broker");
                 }
-                Event::Incoming(Packet::Publish(message)) => self.on_message(&client, message).await?,
-                _ => {}
+                Incoming::Publish(message) => self.on_message(connection, message).await?,
+                Incoming::PubAck { refusal: Some(reason), .. } => {
+                    tracing::warn!(%reason, "the broker refused a receipt");
+                }
+                Incoming::PubAck { .. } => {}
             }
         }
-        // A goodbye keeps the session; without an answer the connection just ends.
-        let _ = client.try_disconnect();
-        let goodbye = async { while let Some(Ok(_)) = events.next().await {} };
-        let _ = tokio::time::timeout(Duration::from_millis(500), goodbye).await;
-        Ok(())
     }
 
     /// Stores it, answers, and only then acknowledges. A database that fails ends the connection without
     /// acknowledgement: the broker delivers the message again.
-    async fn on_message(&self, client: &AsyncClient, message: Publish) -> Result<(), LinkError> {
-        let topic = std::str::from_utf8(&message.topic).ok().and_then(|topic| topic.parse::<Topic>().ok());
-        match topic {
+    async fn on_message(&self, connection: &mut Connection, message: Publish) -> Result<(), LinkError> {
+        match message.topic.parse::<Topic>().ok() {
             Some(Topic::Event { situation, camera, .. }) => {
-                self.on_event(client, &message, (&situation, &camera)).await?;
+                self.on_event(connection, &message, (&situation, &camera)).await?;
             }
             Some(Topic::Evidence { event, role, .. }) => self.on_picture(event, role, &message).await?,
             _ => self.refuse(&message, "is no topic for events or evidence"),
@@ -198,13 +184,13 @@ impl Inbox {
         if self.shared.hang_before_ack.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
-        client.try_ack(&message).map_err(Box::new)?;
+        connection.acknowledge(&message);
         Ok(())
     }
 
     async fn on_event(
         &self,
-        client: &AsyncClient,
+        connection: &mut Connection,
         message: &Publish,
         topic: (&SituationId, &CameraId),
     ) -> Result<(), LinkError> {
@@ -215,7 +201,8 @@ impl Inbox {
                 self.refuse(message, &reason);
                 let Some(event) = peek_event_id(&body) else { return Ok(()) };
                 let receipt = receipt(event, None, Outcome::Refused, None, Some(reason));
-                return self.answer(client, &receipt);
+                self.answer(connection, &receipt);
+                return Ok(());
             }
         };
         let (event, id) = (parsed.data.event, parsed.id.clone());
@@ -228,7 +215,8 @@ impl Inbox {
         };
         count(counter);
         tracing::debug!(%event, id, case, ?outcome, "event received");
-        self.answer(client, &receipt(event, Some(id), outcome, Some(case), None))
+        self.answer(connection, &receipt(event, Some(id), outcome, Some(case), None));
+        Ok(())
     }
 
     /// Reads a message. Brokers restrict who may write by topic, so what a message says about itself must agree
@@ -265,47 +253,33 @@ impl Inbox {
 
     fn refuse(&self, message: &Publish, reason: &str) {
         count(&self.shared.refused);
-        let topic: String = String::from_utf8_lossy(&message.topic).chars().take(200).collect();
+        let topic: String = message.topic.chars().take(200).collect();
         tracing::warn!(topic, bytes = message.payload.len(), reason, "message refused");
     }
 
-    fn answer(&self, client: &AsyncClient, receipt: &Receipt) -> Result<(), LinkError> {
+    fn answer(&self, connection: &mut Connection, receipt: &Receipt) {
         let topic = Topic::Receipt { site: self.site.clone(), event: receipt.event };
-        let properties = PublishProperties {
+        let properties = Properties {
             content_type: Some("application/json".into()),
-            payload_format_indicator: Some(1),
-            message_expiry_interval: u32::try_from(self.broker.message_expiry.as_secs()).ok(),
-            ..PublishProperties::default()
+            utf8: true,
+            expiry_s: u32::try_from(self.broker.message_expiry.as_secs()).ok(),
+            ..Properties::default()
         };
-        let body = serde_json::to_vec(receipt).unwrap_or_default();
-        let sent =
-            client.try_publish_with_properties(topic.to_string(), QoS::AtLeastOnce, false, body, properties);
-        Ok(sent.map_err(Box::new)?)
+        let payload = serde_json::to_vec(receipt).unwrap_or_default().into();
+        let topic = topic.to_string();
+        let answer = Publish { topic, payload, at_least_once: true, properties, ..Publish::default() };
+        let id = connection.fresh_id(|_| false);
+        connection.publish(&answer, id);
     }
 
-    fn mqtt_options(&self) -> MqttOptions {
-        let broker = &self.broker;
-        let mut options = MqttOptions::new(format!("huiyan-desk-{}", self.site), &broker.host, broker.port);
-        let mut network = NetworkOptions::new();
-        network.set_tcp_nodelay(true);
-        options
-            .set_keep_alive(Duration::from_secs(10))
-            .set_clean_start(false)
-            .set_manual_acks(true)
-            .set_connection_timeout(5)
-            .set_outgoing_inflight_upper_limit(REQUESTS as u16)
-            .set_request_channel_capacity(REQUESTS)
-            .set_network_options(network)
-            .set_connect_properties(ConnectProperties {
-                session_expiry_interval: Some(SESSION_EXPIRY.as_secs() as u32),
-                receive_maximum: Some(RECEIVE_MAX),
-                max_packet_size: Some(MAX_PACKET_BYTES),
-                ..ConnectProperties::new()
-            });
-        if let Some(credentials) = &broker.credentials {
-            options.set_credentials(&credentials.user, credentials.password.reveal());
+    fn hello(&self) -> Hello {
+        Hello {
+            client_id: format!("huiyan-desk-{}", self.site),
+            session: Session::Kept(self.broker.session_expiry),
+            receive_maximum: RECEIVE_MAX,
+            max_packet: MAX_PACKET_BYTES,
+            will: None,
         }
-        options
     }
 }
 

@@ -3,6 +3,7 @@
 mod broker;
 mod cases;
 mod embedded;
+mod tls;
 
 use publish::testing::sample;
 use publish::wire::EventMessage;

@@ -40,6 +40,9 @@ pub struct Broker {
     pub session_expiry: Duration,
     /// How long a subscriber's missed message stays of interest (MQTT 5 message expiry interval).
     pub message_expiry: Duration,
+    /// Situations are also told as ONVIF events, with this TopicPrefix (ONVIF Core, "Topic Structure"); `{site}` and
+    /// `{camera}` stand for the names. `None`: they are not.
+    pub onvif: Option<Box<str>>,
 }
 
 /// Where a broker listens.
@@ -81,6 +84,7 @@ impl Broker {
             will_delay: duration("will_delay"),
             session_expiry: duration("session_expiry"),
             message_expiry: duration("message_expiry"),
+            onvif: None,
         }
     }
 
@@ -142,6 +146,7 @@ pub(crate) fn read(root: &Fields, known: &Known<Credentials>, cx: &mut Context<'
     let url = fields.url("url")?;
     let fallbacks = fallbacks(fields, &url, &path, cx);
     let tls = tls(fields, &url, &path, cx);
+    let onvif = onvif(fields, &path, cx);
     let Address { host, port } = address(&url);
     Some(Broker {
         host,
@@ -156,7 +161,27 @@ pub(crate) fn read(root: &Fields, known: &Known<Credentials>, cx: &mut Context<'
         will_delay: fields.duration("will_delay")?,
         session_expiry: fields.duration("session_expiry")?,
         message_expiry: fields.duration("message_expiry")?,
+        onvif,
     })
+}
+
+/// Levels of a topic. One that begins with our own root would be taken for a message of ours.
+fn onvif(fields: &Fields, path: &Path<'_>, cx: &mut Context<'_>) -> Option<Box<str>> {
+    let item = fields.item("onvif")?;
+    let prefix = item.text()?;
+    let plain = prefix.replace("{site}", "s").replace("{camera}", "c");
+    let good = |level: &str| {
+        !level.is_empty() && level.chars().all(|c| c.is_ascii_alphanumeric() || "._-:".contains(c))
+    };
+    if plain.split('/').all(good) && plain.split('/').next() != Some("huiyan") {
+        return Some(prefix.into());
+    }
+    let problem = Problem::new(
+        "is no prefix of a topic",
+        "levels of letters, digits, '.', '_', '-' and ':', or {site} and {camera}, with / between; not below huiyan/",
+    );
+    cx.report.add(item.place, &path.key("onvif"), Some(prefix), problem);
+    None
 }
 
 fn version(word: &str) -> MqttVersion {

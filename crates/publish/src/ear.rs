@@ -7,7 +7,6 @@ use std::time::Duration;
 use flow::{CameraId, Counter, EventId};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::mqtt::{Connection, Dialer, Hello, Incoming, LostError, Properties, Publish, Session};
@@ -167,7 +166,8 @@ impl Listener {
         let filters = [Topic::all_verdicts(&self.site), Topic::all_looks(&self.site)];
         let id = connection.fresh_id(|_| false);
         connection.subscribe(&filters, true, id);
-        let mut looked = Instant::now();
+        let hello = self.hello.clone();
+        let mut first_is_back = std::pin::pin!(dialer.first_is_back(&hello));
         loop {
             tokio::select! {
                 incoming = connection.next() => match incoming? {
@@ -187,7 +187,7 @@ impl Listener {
                     let id = connection.fresh_id(|_| false);
                     connection.publish(&answer, id);
                 }
-                () = dialer.first_is_back(&self.hello, &mut looked) => break,
+                () = &mut first_is_back => break,
                 () = stop.cancelled() => break,
             }
         }

@@ -79,8 +79,9 @@ impl LinkTask {
             let mut sending = Sending::new(&self, connection, one_by_one);
             let result = sending.run(&stop, &dialer, &hello).await;
             let (acked, outstanding) = sending.close(result.is_ok()).await;
+            // While they still count as under way.
+            self.learn(acked, &outstanding, &result);
             self.outbox.disconnected();
-            self.learn(acked, &outstanding, &result).await;
             let trouble = match result {
                 Ok(End::Stopped) => return,
                 Ok(End::Moving) => {
@@ -98,7 +99,7 @@ impl LinkTask {
     }
 
     /// What a connection's end teaches for the next one.
-    async fn learn(&mut self, acked: usize, outstanding: &[Message], result: &Result<End, LinkError>) {
+    fn learn(&mut self, acked: usize, outstanding: &[Message], result: &Result<End, LinkError>) {
         self.caution.one_by_one = self.caution.one_by_one.saturating_sub(acked);
         if let Err(error) = result
             && !outstanding.is_empty()

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use flow::{CameraId, EventId, Timestamp};
+use flow::{CameraId, Timestamp};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -84,7 +84,7 @@ impl<'a> Sending<'a> {
         self.connected().await?;
         let ack_timeout = 2 * self.task.options.broker.keep_alive;
         let mut tick = tokio::time::interval(Duration::from_secs(1));
-        let mut looked = Instant::now();
+        let mut first_is_back = std::pin::pin!(dialer.first_is_back(hello));
         let task = self.task;
         loop {
             tokio::select! {
@@ -110,7 +110,7 @@ impl<'a> Sending<'a> {
                     // What was refused may be due again.
                     self.fill().await?;
                 }
-                () = dialer.first_is_back(hello, &mut looked), if self.leaving.is_none() => {
+                () = &mut first_is_back, if self.leaving.is_none() => {
                     self.leave(End::Moving, "moving to another broker");
                 }
                 () = stop.cancelled(), if self.leaving.is_none_or(|(_, end)| end != End::Stopped) => {
@@ -196,7 +196,7 @@ impl<'a> Sending<'a> {
     async fn send_message(&mut self, message: Message) -> Result<(), LinkError> {
         let Some(payload) = self.task.payload(&message).await? else { return Ok(()) };
         let properties = self.properties(&message, payload.is_empty());
-        let retain = message.kind == Kind::Open;
+        let retain = matches!(message.kind, Kind::Open | Kind::Property);
         let topic = message.topic.clone();
         let publish = Publish { topic, payload, retain, at_least_once: true, packet_id: 0, properties };
         let max = self.connection.max_packet();
@@ -213,12 +213,12 @@ impl<'a> Sending<'a> {
         let expiry = u32::try_from(self.task.options.broker.message_expiry.as_secs()).unwrap_or(u32::MAX);
         // The CloudEvents id, so that a receiver can sort out duplicates unread.
         let id = message.event_id().map(|event| ("id".into(), EventMessage::message_id(event, message.sequence)));
-        let trace = message.event_id().map(|event| ("traceparent".into(), traceparent(event, message.sequence)));
+        let trace = message.event_id().map(|event| ("traceparent".into(), EventMessage::trace(event, message.sequence)));
         match message.kind {
             Kind::Evidence => Properties {
                 content_type: Some("image/jpeg".into()),
                 expiry_s: Some(expiry),
-                user: message.sha256.iter().map(|sha256| ("sha256".into(), sha256.clone())).collect(),
+                user: message.sha256.iter().map(|hash| ("sha256".into(), hash.clone())).chain(trace).collect(),
                 ..Properties::default()
             },
             Kind::Event => Properties {
@@ -232,10 +232,13 @@ impl<'a> Sending<'a> {
             Kind::Open if !empty => Properties {
                 content_type: Some(CONTENT_TYPE.into()),
                 utf8: true,
-                user: id.into_iter().collect(),
+                user: id.into_iter().chain(trace).collect(),
                 ..Properties::default()
             },
             Kind::Open => Properties::default(),
+            // The state now, which does not expire.
+            Kind::Property => json(),
+            Kind::Moment => Properties { expiry_s: Some(expiry), ..json() },
         }
     }
 
@@ -261,10 +264,4 @@ impl<'a> Sending<'a> {
     fn room(&self) -> usize {
         if self.bytes >= WINDOW_BYTES { 0 } else { self.window.saturating_sub(self.under_way.len()) }
     }
-}
-
-/// W3C Trace Context: one trace per situation (its id has the 16 bytes of a trace id), one span per message.
-fn traceparent(event: EventId, sequence: u32) -> String {
-    let trace: String = event.to_string().chars().filter(|c| *c != '-').collect();
-    format!("00-{trace}-{:016x}-00", u64::from(sequence) + 1)
 }

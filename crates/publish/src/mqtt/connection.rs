@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::error::{ConnectError, LostError};
 use super::packet::{self, ConnAck, Packet};
+use super::reader::Malformed;
 use super::socket::{Io, Socket};
 use super::{Hello, Incoming, Publish, Version};
 
@@ -65,7 +66,7 @@ impl Connection {
         hello: &Hello,
     ) -> Result<Self, ConnectError> {
         let keep_alive = broker.keep_alive;
-        let mut socket = Socket::open(at, broker.tls.as_ref(), 2 * keep_alive).await?;
+        let mut socket = Socket::open(at, broker.tls.as_ref(), broker.connect_timeout, 2 * keep_alive).await?;
         let seconds = u16::try_from(keep_alive.as_secs().max(1)).unwrap_or(u16::MAX);
         let (mut input, mut output) = (BytesMut::with_capacity(READ), BytesMut::new());
         packet::connect(version, hello, broker.credentials.as_ref(), seconds, &mut output);
@@ -77,6 +78,9 @@ impl Connection {
                 // Somebody who speaks TLS answers what he does not understand with an alert (RFC 8446, 5.1).
                 if input.starts_with(&[0x15, 0x03]) && broker.tls.is_none() {
                     return Ok(Err(ConnectError::IsTls));
+                }
+                if input.first().is_some_and(|first| *first != packet::CONNACK) {
+                    return Ok(Err(ConnectError::NotMqtt(Malformed("its first byte is not that of a CONNACK"))));
                 }
                 match packet::decode(version, &mut input, max_packet) {
                     Ok(Some(Packet::ConnAck(ack))) => return Ok(Ok(ack)),

@@ -4,6 +4,7 @@
 //! Each search begins with the first address. A connection to another one stays there; [`Dialer::first_is_back`] says
 //! when the first can be had again.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fleet::{Address, Broker, MqttVersion};
@@ -48,7 +49,7 @@ struct Place {
     address: Address,
     name: String,
     /// It refused 5.0 in so many words.
-    only_311: bool,
+    only_311: AtomicBool,
     /// What was told of it last: not again until it has changed.
     told: String,
 }
@@ -58,7 +59,7 @@ impl Dialer {
     pub fn new(broker: Broker, who: &'static str) -> Self {
         let place = |address: Address| {
             let name = broker.name(&address);
-            Place { address, name, only_311: false, told: String::new() }
+            Place { address, name, only_311: AtomicBool::new(false), told: String::new() }
         };
         let addresses = broker.addresses().into_iter().map(place).collect();
         if let Some(tls) = &broker.tls
@@ -80,7 +81,7 @@ impl Dialer {
     pub async fn dial(&mut self, hello: &Hello, mut failed: impl FnMut(&str)) -> Connection {
         loop {
             let index = self.next;
-            match self.try_place(index, hello).await {
+            match self.open(index, hello).await {
                 Ok(connection) => return self.connected(index, connection),
                 Err(error) => failed(&self.tell(index, &error.to_string())),
             }
@@ -117,16 +118,13 @@ impl Dialer {
     }
 
     /// Ends when the connection leads elsewhere than to the first address, and that answers again; looks there every
-    /// [`Broker::return_after`], a quarter more or less. May be dropped at any time, so `checked` keeps the time of the
-    /// last look.
-    pub async fn first_is_back(&self, hello: &Hello, checked: &mut Instant) {
+    /// [`Broker::return_after`], a quarter more or less. To be made once for each connection, and kept: a look takes time.
+    pub async fn first_is_back(&self, hello: &Hello) {
         if self.at == 0 {
             std::future::pending::<()>().await;
         }
         loop {
-            let wait = self.broker.return_after.mul_f64(0.75 + fastrand::f64() / 2.0);
-            tokio::time::sleep_until(*checked + wait).await;
-            *checked = Instant::now();
+            tokio::time::sleep(self.broker.return_after.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
             // A client of its own, as the same one would end the connection that there is. It asks for an answer to
             // a CONNECT: a frozen broker's machine still accepts connections.
             let client_id = format!("{}-look", hello.client_id);
@@ -163,30 +161,25 @@ impl Dialer {
         connection
     }
 
-    async fn try_place(&mut self, index: usize, hello: &Hello) -> Result<Connection, ConnectError> {
-        let result = self.open(index, hello).await;
-        if let Ok(connection) = &result
-            && connection.version() == Version::V311
-        {
-            // Whether it hung up on 5.0 or refused it: the next search need not ask again.
-            self.addresses[index].only_311 = true;
-        } else if result.is_err() {
-            // It may be another broker by the time it answers.
-            self.addresses[index].only_311 = false;
-        }
-        result
-    }
-
     async fn open(&self, index: usize, hello: &Hello) -> Result<Connection, ConnectError> {
         let place = &self.addresses[index];
         let open = |version| Connection::open(&self.broker, &place.address, version, hello);
         match self.broker.version {
             MqttVersion::V5 => open(Version::V5).await,
             MqttVersion::V311 => open(Version::V311).await,
-            MqttVersion::Auto if place.only_311 => open(Version::V311).await,
+            MqttVersion::Auto if place.only_311.load(Ordering::Relaxed) => {
+                let result = open(Version::V311).await;
+                // It may be another broker by the time it answers.
+                place.only_311.store(result.is_ok(), Ordering::Relaxed);
+                result
+            }
             MqttVersion::Auto => match open(Version::V5).await {
-                Err(ConnectError::Refused(reason)) if reason.is_version() => open(Version::V311).await,
-                // Old brokers hang up on a version that they do not know.
+                Err(ConnectError::Refused(reason)) if reason.is_version() => {
+                    place.only_311.store(true, Ordering::Relaxed);
+                    open(Version::V311).await
+                }
+                // Old brokers hang up on a version that they do not know. So does one that is just starting, so that
+                // the next search asks again.
                 Err(first @ ConnectError::Unanswered) => open(Version::V311).await.map_err(|_| first),
                 other => other,
             },

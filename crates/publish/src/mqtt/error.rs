@@ -240,7 +240,7 @@ fn of_certificate(why: &CertificateError, ca: Option<&PathBuf>) -> ConnectError 
         CertificateError::ExpiredContext { not_after, .. } => ConnectError::Expired(date(not_after)),
         CertificateError::NotValidYetContext { not_before, .. } => ConnectError::NotYetValid(date(not_before)),
         CertificateError::NotValidForNameContext { expected, presented } => ConnectError::WrongName {
-            presented: if presented.is_empty() { "no name".to_owned() } else { presented.join(", ") },
+            presented: if presented.is_empty() { "no name".to_owned() } else { names(presented) },
             expected: expected.to_str().into_owned(),
         },
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
@@ -248,6 +248,15 @@ fn of_certificate(why: &CertificateError, ca: Option<&PathBuf>) -> ConnectError 
         }
         other => ConnectError::Certificate(other.to_string()),
     }
+}
+
+/// `DnsName("a.example")` is what webpki makes of a name.
+fn names(presented: &[String]) -> String {
+    let bare = |name: &String| {
+        let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+        inner.trim_matches('"').chars().filter(|c| !c.is_control()).take(100).collect()
+    };
+    presented.iter().take(10).map(bare).collect::<Vec<String>>().join(", ")
 }
 
 fn of_alert(alert: AlertDescription, asked: bool, own: bool) -> ConnectError {

@@ -6,6 +6,9 @@ use super::error::Reason;
 use super::reader::{Malformed, Reader, Value, frame};
 use super::{Hello, Incoming, Properties, Publish, Session, Version};
 
+/// The first byte of a broker's first packet.
+pub(super) const CONNACK: u8 = 0x20;
+
 const PROPERTY_FORMAT: u8 = 0x01;
 const PROPERTY_EXPIRY: u8 = 0x02;
 const PROPERTY_CONTENT_TYPE: u8 = 0x03;

@@ -32,14 +32,16 @@ struct Handshake {
 }
 
 impl Socket {
-    /// Connects; `dead_after`: what was sent and is not confirmed by the other machine for so long ends the
-    /// connection (TCP_USER_TIMEOUT), else the kernel would try for a quarter of an hour.
+    /// Connects; `timeout` is shared by the addresses of the name. `dead_after`: what was sent and is not confirmed by the
+    /// other machine for so long ends the connection (TCP_USER_TIMEOUT), else the kernel would try for a quarter of an
+    /// hour.
     pub async fn open(
         at: &fleet::Address,
         tls: Option<&fleet::Tls>,
+        timeout: Duration,
         dead_after: Duration,
     ) -> Result<Self, ConnectError> {
-        let tcp = tcp(at).await?;
+        let tcp = tcp(at, timeout).await?;
         tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
         let ms = u32::try_from(dead_after.as_millis()).unwrap_or(u32::MAX);
         setsockopt(&tcp, sockopt::TcpUserTimeout, &ms).map_err(|errno| ConnectError::Tcp(errno.into()))?;
@@ -73,12 +75,17 @@ impl Handshake {
     }
 }
 
-async fn tcp(at: &fleet::Address) -> Result<TcpStream, ConnectError> {
+async fn tcp(at: &fleet::Address, timeout: Duration) -> Result<TcpStream, ConnectError> {
+    let found = tokio::net::lookup_host((at.host.as_str(), at.port)).await.map_err(ConnectError::Host)?;
+    let found: Vec<_> = found.collect();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in tokio::net::lookup_host((at.host.as_str(), at.port)).await.map_err(ConnectError::Host)? {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+    // One that does not answer must not take the others' time.
+    let share = timeout / u32::try_from(found.len()).unwrap_or(1).max(1);
+    for address in found {
+        match tokio::time::timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, format!("{address} does not answer")),
         }
     }
     Err(ConnectError::Tcp(last))

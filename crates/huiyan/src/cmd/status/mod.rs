@@ -121,7 +121,6 @@ fn of_broker(args: &Args) -> anyhow::Result<Site> {
         (Some(user), Some(password)) => Some(Credentials::by_reference(user, password).map_err(mistake)?),
         _ => None,
     };
-    let host = url.host_str().unwrap_or_default().to_owned();
-    let broker = Broker { credentials, ..Broker::at(host, url.port().unwrap_or(1883)) };
+    let broker = Broker { credentials, ..Broker::at_url(&url) };
     Ok(Site { name: site.clone(), broker, cameras: None })
 }

@@ -8,11 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use flow::CameraId;
+use publish::mqtt::{Dialer, Hello, Incoming, LostError, Session};
 use publish::wire::Topic;
-use rumqttc::NetworkOptions;
-use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{ConnectProperties, Filter, Packet, SubscribeReasonCode};
-use rumqttc::v5::{AsyncClient, Event, MqttOptions};
+use tokio::sync::mpsc;
 
 use super::Site;
 use super::board::Board;
@@ -30,7 +28,8 @@ const MAX_PACKET: u32 = 1 << 20;
 
 /// Keeps what the broker retains, in the background.
 pub struct Reader {
-    client: AsyncClient,
+    /// Further filters to subscribe to.
+    wanted: mpsc::Sender<Vec<String>>,
     shared: Arc<Shared>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -52,47 +51,15 @@ struct Link {
 impl Reader {
     /// Connects in the background, again and again.
     pub fn start(site: &Site) -> Self {
-        let broker = &site.broker;
-        let id = format!("huiyan-status-{:08x}", fastrand::u32(..));
-        let mut network = NetworkOptions::new();
-        network.set_tcp_nodelay(true);
-        let mut options = MqttOptions::new(id, &broker.host, broker.port);
-        options
-            .set_keep_alive(Duration::from_secs(20))
-            .set_clean_start(true)
-            .set_connection_timeout(CONNECT.as_secs())
-            .set_network_options(network)
-            .set_connect_properties(ConnectProperties {
-                session_expiry_interval: Some(0),
-                max_packet_size: Some(MAX_PACKET),
-                ..ConnectProperties::new()
-            });
-        if let Some(credentials) = &broker.credentials {
-            options.set_credentials(&credentials.user, credentials.password.reveal());
-        }
-        let (client, mut events) = AsyncClient::new(options, 64);
         let shared = Arc::new(Shared::default());
-        let task = tokio::spawn({
-            let (client, shared, filters) = (client.clone(), Arc::clone(&shared), filters(&site.name));
-            async move {
-                loop {
-                    match events.poll().await {
-                        Ok(Event::Incoming(packet)) => shared.packet(packet, &client, &filters),
-                        Ok(Event::Outgoing(_)) => {}
-                        Err(error) => {
-                            *shared.link() = Link { subscribed: false, trouble: Some(error.to_string()) };
-                            tokio::time::sleep(publish::backoff(3)).await;
-                        }
-                    }
-                }
-            }
-        });
-        Self { client, shared, task }
+        let (wanted, more) = mpsc::channel(8);
+        let task = tokio::spawn(listen(site.broker.clone(), filters(&site.name), shared.clone(), more));
+        Self { wanted, shared, task }
     }
 
     /// Waits until everything that is retained has come.
     pub async fn settle(&self, site: &Site) -> anyhow::Result<()> {
-        let broker = format!("mqtt://{}:{}", site.broker.host, site.broker.port);
+        let broker = &site.broker;
         let deadline = Instant::now() + CONNECT;
         loop {
             let link = self.shared.link().clone();
@@ -100,7 +67,7 @@ impl Reader {
                 break;
             }
             if let Some(trouble) = link.trouble {
-                anyhow::bail!("no connection to the broker at {broker}: {trouble}");
+                anyhow::bail!("no connection to the broker: {trouble}");
             }
             if Instant::now() > deadline {
                 anyhow::bail!("the broker at {broker} did not answer within {CONNECT:?}");
@@ -139,8 +106,8 @@ impl Reader {
         for batch in missing.chunks(BATCH) {
             let before = self.shared.board().cameras.len();
             let topic = |camera: &CameraId| Topic::Health { site: site.name.clone(), camera: camera.clone() };
-            let filters = batch.iter().map(|camera| Filter::new(topic(camera).to_string(), QoS::AtMostOnce));
-            if self.client.subscribe_many(filters).await.is_err() {
+            let filters = batch.iter().map(|camera| topic(camera).to_string()).collect();
+            if self.wanted.send(filters).await.is_err() {
                 return;
             }
             let patience = Instant::now() + QUIET;
@@ -181,41 +148,67 @@ impl Shared {
         self.link.lock().expect("no holder of this lock panics")
     }
 
-    fn packet(&self, packet: Packet, client: &AsyncClient, filters: &[Filter]) {
-        match packet {
-            Packet::ConnAck(_) => {
-                // What was retained before is told again; what is gone by now must not stay.
-                *self.board() = Board::default();
-                if let Err(error) = client.try_subscribe_many(filters.to_vec()) {
-                    self.link().trouble = Some(error.to_string());
-                }
-            }
-            Packet::SubAck(ack) => {
-                let refused =
-                    ack.return_codes.iter().find(|code| !matches!(code, SubscribeReasonCode::Success(_)));
-                *self.link() = match refused {
-                    Some(code) => Link {
+    fn take(&self, incoming: Incoming) {
+        match incoming {
+            Incoming::SubAck { refusals, .. } => {
+                *self.link() = match refusals.into_iter().flatten().next() {
+                    Some(reason) => Link {
                         subscribed: false,
                         trouble: Some(format!(
-                            "the broker refuses the subscription ({code:?}): check its access list"
+                            "it refuses the subscription: {reason}; expected an access list that lets this user read there"
                         )),
                     },
                     None => Link { subscribed: true, trouble: None },
                 };
             }
-            Packet::Publish(message) => {
-                self.board().take(&String::from_utf8_lossy(&message.topic), &message.payload);
-            }
-            Packet::Disconnect(bye) => {
-                *self.link() = Link { subscribed: false, trouble: Some(format!("{:?}", bye.reason_code)) };
-            }
-            _ => {}
+            Incoming::Publish(message) => self.board().take(&message.topic, &message.payload),
+            Incoming::PubAck { .. } => {}
         }
     }
 }
 
-/// QoS 0: they are retained, so one that is lost is asked for again.
-fn filters(site: &str) -> Vec<Filter> {
-    let filter = |rest: &str| Filter::new(format!("huiyan/v1/{site}/{rest}"), QoS::AtMostOnce);
-    ["worker/+/status", "open/+/+", "camera/+/health"].map(filter).to_vec()
+/// Until aborted: connects, subscribes, and keeps what comes.
+async fn listen(
+    broker: fleet::Broker,
+    filters: Vec<String>,
+    shared: Arc<Shared>,
+    mut more: mpsc::Receiver<Vec<String>>,
+) {
+    let hello = Hello {
+        client_id: format!("huiyan-status-{:08x}", fastrand::u32(..)),
+        session: Session::Connection,
+        receive_maximum: 1,
+        max_packet: MAX_PACKET,
+        will: None,
+    };
+    let down = |trouble: &str| {
+        *shared.link() = Link { subscribed: false, trouble: Some(trouble.to_owned()) };
+    };
+    let mut dialer = Dialer::quiet(broker);
+    loop {
+        let mut connection = dialer.dial(&hello, down).await;
+        // What was retained before is told again; what is gone by now must not stay.
+        *shared.board() = Board::default();
+        let mut subscribe = Some(filters.clone());
+        let lost: LostError = loop {
+            if let Some(filters) = subscribe.take() {
+                let id = connection.fresh_id(|_| false);
+                // QoS 0: they are retained, so one that is lost is asked for again.
+                connection.subscribe(&filters, false, id);
+            }
+            tokio::select! {
+                incoming = connection.next() => match incoming {
+                    Ok(incoming) => shared.take(incoming),
+                    Err(error) => break error,
+                },
+                Some(filters) = more.recv() => subscribe = Some(filters),
+            }
+        };
+        down(&dialer.lost(&lost));
+        dialer.pause().await;
+    }
+}
+
+fn filters(site: &str) -> Vec<String> {
+    ["worker/+/status", "open/+/+", "camera/+/health"].map(|rest| format!("huiyan/v1/{site}/{rest}")).to_vec()
 }

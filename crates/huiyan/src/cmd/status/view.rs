@@ -63,7 +63,7 @@ impl View<'_> {
         };
         json!({
             "site": self.site.name,
-            "broker": format!("mqtt://{}:{}", self.site.broker.host, self.site.broker.port),
+            "broker": self.site.broker.to_string(),
             "at": self.now,
             "trouble": self.link,
             "totals": totals,
@@ -78,7 +78,7 @@ impl View<'_> {
     /// For a person, with so many of the cameras that are not well.
     pub fn text(&self, worst: usize, width: usize) -> String {
         let rows = self.rows();
-        let broker = format!("mqtt://{}:{}", self.site.broker.host, self.site.broker.port);
+        let broker = self.site.broker.to_string();
         let now = self.now.strftime("%Y-%m-%d %H:%M:%S UTC");
         let mut out = format!("Site {} at {broker}, {now}\n\n", self.site.name);
         if let Some(trouble) = &self.link {
