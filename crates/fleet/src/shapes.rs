@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::card::HEAD_NAMES;
+use crate::evidence::{EVIDENCE, KEEP};
 use crate::hardware::{DECODING, PROVIDERS};
 use crate::rule_shapes::{SITUATION, WINDOW};
 use crate::shape::{Kind, Shape, default, optional, required};
@@ -33,6 +34,7 @@ pub(crate) static ROOT: Shape = Shape {
         ),
         optional("broker", Kind::Map(&BROKER), "The MQTT broker."),
         optional("desk", Kind::Map(&DESK), "The case desk."),
+        optional("evidence", Kind::Map(&EVIDENCE), "What becomes of evidence pictures."),
         optional(
             "node",
             Kind::Map(&NODE),
@@ -62,13 +64,87 @@ pub(crate) static ROOT: Shape = Shape {
 pub(crate) static BROKER: Shape = Shape {
     name: "broker",
     keys: &[
-        default("url", Kind::Mqtt, "mqtt://127.0.0.1:1883", "mqtt://host[:port], without user and password."),
+        default(
+            "url",
+            Kind::Mqtt,
+            "mqtt://127.0.0.1:1883",
+            "mqtt://host[:port], or mqtts:// for TLS (port 8883), without user and password.",
+        ),
+        optional(
+            "fallbacks",
+            Kind::List(&Kind::Mqtt, 1, 16),
+            "Further addresses, tried in turn where the one before does not answer.",
+        ),
+        default(
+            "return_after",
+            Kind::Duration(ms(1_000), ms(365 * DAY)),
+            "5min",
+            "How often a connection to a fallback looks whether the first address is back; it then returns there.",
+        ),
         optional("credentials", Kind::Name("credentials"), "Name of a login under `credentials`."),
+        optional("tls", Kind::Map(&TLS), "Whom to believe and who we are, for mqtts://."),
+        default(
+            "version",
+            MQTT_VERSIONS,
+            "auto",
+            "Version of MQTT. auto: v5, and v3.1.1 where a broker refuses that. The log says what v3.1.1 lacks.",
+        ),
+        default(
+            "connect_timeout",
+            Kind::Duration(ms(100), ms(60_000)),
+            "5s",
+            "How long an address may take until it has accepted the connection.",
+        ),
+        default(
+            "keep_alive",
+            Kind::Duration(ms(1_000), ms(3_600_000)),
+            "10s",
+            "A silent broker is asked for a sign of life after this, and given up after as long again.",
+        ),
+        default(
+            "will_delay",
+            Kind::Duration(ms(0), ms(3_600_000)),
+            "5s",
+            "How long the broker waits before it tells that a worker is gone: a short break is no death.",
+        ),
+        default(
+            "session_expiry",
+            Kind::Duration(ms(60_000), ms(365 * DAY)),
+            "7d",
+            "How long the broker keeps what is said to a worker or to the desk while it is away.",
+        ),
         default(
             "message_expiry",
             Kind::Duration(ms(1_000), ms(365 * DAY)),
             "24h",
             "How long the broker keeps an event for a subscriber that is away.",
+        ),
+        optional(
+            "onvif",
+            Kind::Text(100),
+            "Also tells situations as ONVIF events (Profile M), for a VMS that speaks ONVIF over MQTT: the TopicPrefix, in \
+             which {site} and {camera} stand for the names.",
+        ),
+    ],
+};
+
+/// Versions of MQTT, by the names of [`crate::MqttVersion`].
+const MQTT_VERSIONS: Kind = Kind::Word(&["auto", "v5", "v3.1.1"]);
+
+pub(crate) static TLS: Shape = Shape {
+    name: "tls",
+    keys: &[
+        optional(
+            "ca",
+            Kind::Path,
+            "PEM file of the authorities that may have issued the broker's certificate; default: the system's.",
+        ),
+        optional("certificate", Kind::Path, "PEM file of our own certificate and what issued it (mutual TLS)."),
+        optional("key", Kind::Path, "PEM file of its private key, without a passphrase."),
+        optional(
+            "name",
+            Kind::Text(253),
+            "The name that the broker's certificate must hold, where it is not the host of its address.",
         ),
     ],
 };
@@ -238,6 +314,11 @@ static CLASS: Shape = Shape {
         optional("model", Kind::Name("model"), "The model that looks; here or at each camera."),
         optional("situations", SITUATIONS, "What is watched for where a camera or zone says nothing else."),
         default("credentials", LOGIN, "none", "Name of a login under `credentials`, or none."),
+        optional(
+            "keep_evidence",
+            KEEP,
+            "Evidence of its cameras is deleted after this long. Default: evidence.keep.",
+        ),
     ],
 };
 
@@ -257,6 +338,17 @@ static CAMERA: Shape = Shape {
         optional("grid", Kind::Text(64), "Code of its grid (网格)."),
         optional("location", Kind::Map(&LOCATION), "Where it stands."),
         optional(
+            "ground",
+            crate::ground::KIND,
+            "Which places on the ground its picture shows, by four points, so that events say where, and cameras that see \
+             the same problem report it once.",
+        ),
+        optional(
+            "presets",
+            crate::presets::KIND,
+            "Of a camera that turns: what it is turned to, instead of `zones`. While it shows none of them, nothing is judged.",
+        ),
+        optional(
             "zones",
             Kind::List(&Kind::Map(&ZONE), 1, 256),
             "Default: one zone `whole`, the whole picture.",
@@ -265,6 +357,11 @@ static CAMERA: Shape = Shape {
             "ignore",
             Kind::List(&Kind::Polygon, 0, 256),
             "Parts of the picture in which nothing counts, such as a screen or a statue.",
+        ),
+        optional(
+            "masks",
+            Kind::List(&Kind::Polygon, 0, 256),
+            "Parts of the picture that nobody may see, such as windows: blacked out before anything looks at the picture.",
         ),
         optional("transport", TRANSPORT, "Default: its class's."),
         optional("certificate", CERTIFICATE, "Default: its class's."),
@@ -291,7 +388,7 @@ static LOCATION: Shape = Shape {
     ],
 };
 
-static ZONE: Shape = Shape {
+pub(crate) static ZONE: Shape = Shape {
     name: "zone",
     keys: &[
         required("id", Kind::Id, "Unique in its camera."),

@@ -6,6 +6,7 @@
 mod command;
 mod event;
 mod hex;
+mod onvif;
 mod shape;
 mod status;
 mod topic;
@@ -17,6 +18,8 @@ pub use event::{
     peek_event_id,
 };
 pub use hex::{hex, sha256};
+pub(crate) use onvif::{CROSSED, INSIDE, Onvif};
+pub use onvif::{OnvifData, OnvifEvent, OnvifSource};
 pub use status::{CoverageMessage, HealthMessage, Outcome, Receipt, WorkerState, WorkerStatus};
 pub(crate) use topic::ROOT;
 pub use topic::{Topic, TopicError};

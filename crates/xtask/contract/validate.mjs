@@ -74,7 +74,10 @@ for (const [schema, broken] of [['EventMessage', {}], ['Receipt', { event: 7 }],
 const counts = {};
 if (captured) {
   const channels = Object.entries(api.channels).map(([name, channel]) => {
-    const level = (part) => (part === '{reply}' ? '.+' : part.startsWith('{') ? '[A-Za-z0-9._-]{1,64}' : part);
+    const level = (part) => {
+      if (part === '{reply}' || part === '{onvif_prefix}') return '.+';
+      return part.replaceAll(/\{\w+\}/g, '[A-Za-z0-9._@-]{1,129}');
+    };
     const pattern = channel.address.split('/').map(level).join('/');
     const operation = Object.values(api.operations).find((op) => op.channel.$ref === `#/channels/${name}`);
     return { name, pattern: new RegExp(`^${pattern}$`), mqtt: operation?.bindings.mqtt ?? {}, message: api.components.messages[name] };

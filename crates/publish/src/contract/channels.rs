@@ -1,6 +1,6 @@
 //! Every topic with what travels in it: the table that the AsyncAPI document is made of.
 
-use crate::wire::{CONTENT_TYPE, ROOT};
+use crate::wire::{CONTENT_TYPE, CROSSED, INSIDE, ROOT};
 
 /// Who writes into a topic, seen from Huiyan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(crate) enum Body {
 pub(crate) struct Channel {
     /// Its name in the document.
     pub name: &'static str,
-    /// Below the root and the site.
+    /// Below the root and the site; of ONVIF, below its own prefix.
     pub address: &'static str,
     pub title: &'static str,
     pub doc: &'static str,
@@ -46,6 +46,9 @@ pub(crate) struct Channel {
 impl Channel {
     /// The whole topic, with its parameters in braces.
     pub fn topic(&self) -> String {
+        if let Some(local) = [INSIDE, CROSSED].iter().find(|local| **local == self.address) {
+            return format!("{{onvif_prefix}}/{local}/&{{camera}}/huiyan/{{rule}}");
+        }
         format!("{ROOT}/{{site}}/{}", self.address)
     }
 }
@@ -191,6 +194,35 @@ pub(crate) static CHANNELS: &[Channel] = &[
         examples: golden!("verdict"),
         reply: None,
     },
+    Channel {
+        name: "onvifInside",
+        address: INSIDE,
+        title: "A situation as an ONVIF property",
+        doc: "With `broker.onvif` only. ONVIF Core, JSON Event Payload: true while such a situation lasts in the zone, then \
+              false.",
+        direction: Direction::Written,
+        body: Body::Json("OnvifEvent"),
+        content_type: JSON,
+        retained: true,
+        expires: false,
+        headers: &[],
+        examples: golden!("onvif-began", "onvif-ended"),
+        reply: None,
+    },
+    Channel {
+        name: "onvifCrossed",
+        address: CROSSED,
+        title: "A crossed line as an ONVIF event",
+        doc: "With `broker.onvif` only. ONVIF Core, JSON Event Payload.",
+        direction: Direction::Written,
+        body: Body::Json("OnvifEvent"),
+        content_type: JSON,
+        retained: false,
+        expires: true,
+        headers: &[],
+        examples: golden!("onvif-crossed"),
+        reply: None,
+    },
 ];
 
 /// What a level of a topic is.
@@ -202,4 +234,6 @@ pub(crate) static PARAMETERS: &[(&str, &str)] = &[
     ("role", "first, near, latest or clear."),
     ("worker", "Name of the worker."),
     ("reply", "The requester's choice."),
+    ("onvif_prefix", "ONVIF's TopicPrefix: `broker.onvif` of the configuration; may have several levels."),
+    ("rule", "Situation and zone: `illegal_parking@lane`."),
 ];

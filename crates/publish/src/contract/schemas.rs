@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::channels::Direction;
 use crate::wire::{
-    EventMessage, HealthMessage, LookAnswer, LookCommand, Receipt, VerdictMessage, WorkerStatus,
+    EventMessage, HealthMessage, LookAnswer, LookCommand, OnvifEvent, Receipt, VerdictMessage, WorkerStatus,
 };
 
 /// A message's type.
@@ -34,6 +34,7 @@ static MESSAGES: &[Message] = &[
     Message::of::<HealthMessage>("HealthMessage", Direction::Written),
     Message::of::<WorkerStatus>("WorkerStatus", Direction::Written),
     Message::of::<LookAnswer>("LookAnswer", Direction::Written),
+    Message::of::<OnvifEvent>("OnvifEvent", Direction::Written),
     Message::of::<LookCommand>("LookCommand", Direction::Read),
     Message::of::<Receipt>("Receipt", Direction::Read),
     Message::of::<VerdictMessage>("VerdictMessage", Direction::Read),

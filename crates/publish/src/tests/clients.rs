@@ -96,7 +96,8 @@ fn subscribed(broker: &Mosquitto, client: &str) {
 }
 
 fn publisher(dir: &Path, broker: &Mosquitto) -> Publisher {
-    Publisher::start(make::options(dir, broker.broker()), &tokio::runtime::Handle::current()).unwrap()
+    let broker = fleet::Broker { onvif: Some("{camera}".into()), ..broker.broker() };
+    Publisher::start(make::options(dir, broker), &tokio::runtime::Handle::current()).unwrap()
 }
 
 fn submit(publisher: &Publisher, number: u64, sequence: u32) {
@@ -137,6 +138,18 @@ fn are_events(lines: &[String]) {
 async fn mosquitto_sub_hears_events_as_the_page_says() {
     let Some(lines) = subscriber("subscribe.sh", "my-platform", &[]).await else { return };
     are_events(&lines);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_video_management_system_hears_onvif_events_as_the_page_says() {
+    let Some(lines) = subscriber("onvif.sh", "my-vms", &[]).await else { return };
+    for (line, state) in lines.iter().zip([true, false]) {
+        let (topic, body) = line.split_once(' ').unwrap();
+        let local = "onvif-ej/RuleEngine/FieldDetector/ObjectsInside/&hn-0001/huiyan/illegal_parking@lane";
+        assert_eq!(topic, format!("hn-0001/{local}"));
+        let event: crate::wire::OnvifEvent = serde_json::from_str(body).unwrap();
+        assert_eq!((event.data.is_inside, event.data.state), (Some(state), Some(state)));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -260,6 +273,11 @@ fn the_page_names_every_topic_of_the_contract() {
     let document = &crate::contract::files()[0].json;
     for (name, channel) in document["channels"].as_object().unwrap() {
         let topic = channel["address"].as_str().unwrap().replace("{reply}", "…");
+        if let Some(local) = topic.strip_prefix("{onvif_prefix}/") {
+            let row = format!("| `{}` |", local.replace("{rule}", "{situation}@{zone}"));
+            assert!(page.contains(&row), "the page does not name {local}");
+            continue;
+        }
         let row = page.lines().find(|line| line.starts_with(&format!("| `{topic}`")));
         let row = row.unwrap_or_else(|| panic!("the page does not name {topic}"));
         let operations = document["operations"].as_object().unwrap().values();

@@ -6,7 +6,7 @@ use crate::message::Speaker;
 use crate::testing::sample as make;
 use crate::wire::{
     EventMessage, Evidence, HealthMessage, LookAnswer, LookCommand, Object, Outcome, Picture, ReadError,
-    Receipt, Role, Verdict, VerdictMessage, WorkerState, WorkerStatus, peek_event_id,
+    Receipt, Role, Verdict, VerdictMessage, WorkerState, WorkerStatus, peek_event_id, Onvif, PhaseName,
 };
 
 fn speaker() -> Speaker {
@@ -23,6 +23,7 @@ fn message(sequence: u32) -> EventMessage {
         reference: format!("huiyan/v1/huinan/evidence/{}/{role}", event.id),
         width: 1280,
         height: 720,
+        part: None,
     };
     speaker().message(&event, &make::camera(), &make::situation(), &make::model(), vec![picture])
 }
@@ -138,6 +139,26 @@ fn what_others_tell_a_worker_and_its_answer_equal_their_golden_files() {
         error: String::new(),
     };
     same_as_file("look-answer.json", &answer);
+}
+
+#[test]
+fn what_an_onvif_client_is_told_equals_its_golden_files() {
+    let onvif = |message: &EventMessage| Onvif::new("{site}/{camera}", "huinan", message);
+    let began = onvif(&message(0)).unwrap();
+    let topic = "huinan/hn-0001/onvif-ej/RuleEngine/FieldDetector/ObjectsInside/&hn-0001/huiyan/illegal_parking@lane";
+    assert_eq!((began.topic.as_str(), began.property), (topic, true));
+    same_as_file("onvif-began.json", &began.event);
+    let ended = onvif(&message(2)).unwrap();
+    assert_eq!(ended.topic, topic, "the same property");
+    same_as_file("onvif-ended.json", &ended.event);
+    let mut crossed = message(0);
+    crossed.data.rule = "cross".into();
+    let told = onvif(&crossed).unwrap();
+    let topic = "huinan/hn-0001/onvif-ej/RuleEngine/LineDetector/Crossed/&hn-0001/huiyan/illegal_parking@lane";
+    assert_eq!((told.topic.as_str(), told.property), (topic, false));
+    same_as_file("onvif-crossed.json", &told.event);
+    crossed.data.phase = PhaseName::Ended;
+    assert_eq!(onvif(&crossed), None, "over at once");
 }
 
 #[test]

@@ -278,7 +278,8 @@ pub struct Object {
     /// How sure, 0..=1.
     #[schemars(with = "shape::Share")]
     pub score: Score,
-    /// `[x0, y0, x1, y1]` as shares of the evidence picture, from its top left corner. Not drawn into the picture.
+    /// `[x0, y0, x1, y1]` as shares of the camera's picture, from its top left corner. Not drawn into the evidence, which
+    /// may show a part of that picture alone ([`Evidence::part`]).
     #[serde(rename = "box", with = "corners")]
     #[schemars(with = "shape::Corners")]
     pub bbox: NormBox,
@@ -295,7 +296,7 @@ pub struct Object {
 pub enum Role {
     /// The situation when it began.
     First,
-    /// The same, from near: a second camera or preset.
+    /// The same from near, in the best look so far: sharp, whole, nothing before it. A part of the camera's picture.
     Near,
     /// The situation as it is now; replaces the one before.
     Latest,
@@ -357,6 +358,9 @@ pub struct Evidence {
     pub width: u32,
     /// Rows.
     pub height: u32,
+    /// Which part of the camera's picture it is, as `[x0, y0, x1, y1]` in shares of that; absent: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<[f32; 4]>,
 }
 
 /// A model.
