@@ -95,7 +95,7 @@ fn a_thing_behind_another_is_reported_as_far_as_it_is_visible() {
 fn the_same_seed_gives_the_same_files_and_all_labels_lie_in_their_pictures() {
     let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     for dir in [&a, &b] {
-        dataset::export(dir.path(), 10, 3, SIZE, &|_| {}).unwrap();
+        dataset::export(dir.path(), dataset::Labels::Things, 10, 3, SIZE, &|_| {}).unwrap();
     }
     for name in ["labels.json", "images/000001.jpg", "images/000010.jpg"] {
         let read = |d: &tempfile::TempDir| std::fs::read(d.path().join(name)).unwrap();
@@ -112,6 +112,41 @@ fn the_same_seed_gives_the_same_files_and_all_labels_lie_in_their_pictures() {
             annotation["bbox"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap()).collect();
         assert!(b[2] >= 4 && b[3] >= 4 && b[0] + b[2] <= 640 && b[1] + b[3] <= 360, "{b:?}");
     }
+}
+
+#[test]
+fn subjects_are_of_every_kind_and_each_has_its_crop_to_itself() {
+    use sim::street::subjects::{self, Subject};
+    let scenes = subjects::samples(60, 4, SIZE).unwrap();
+    let mut counts = [0; Subject::ALL.len()];
+    for scene in &scenes {
+        for placed in &scene.placed {
+            let [x0, y0, x1, y1] = placed.bbox;
+            assert!(x0 < x1 && y0 < y1 && x1 <= SIZE.0 && y1 <= SIZE.1, "{placed:?}");
+            counts[placed.subject as usize] += 1;
+            // Of two kinds in one place nobody could say what it is.
+            let inside = |other: &&subjects::Placed| {
+                let [u0, v0, u1, v1] = other.bbox;
+                u0 >= x0 && v0 >= y0 && u1 <= x1 && v1 <= y1
+            };
+            let mut others = scene.placed.iter().filter(|other| other.subject != placed.subject);
+            let large = |other: &subjects::Placed| {
+                let [u0, v0, u1, v1] = other.bbox;
+                2 * (u1 - u0) * (v1 - v0) > (x1 - x0) * (y1 - y0) && other.subject != Subject::Nothing
+            };
+            assert!(!others.any(|other| inside(&other) && large(other)), "{placed:?} in {:?}", scene.placed);
+        }
+    }
+    assert!(counts.iter().all(|n| *n >= 15), "{counts:?}");
+    assert_eq!(scenes[7].placed, subjects::samples(8, 4, SIZE).unwrap()[7].placed);
+    let dir = tempfile::tempdir().unwrap();
+    dataset::export(dir.path(), dataset::Labels::Subjects, 6, 4, SIZE, &|_| {}).unwrap();
+    let labels: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(dir.path().join("labels.json")).unwrap()).unwrap();
+    let names: Vec<_> = labels["categories"].as_array().unwrap().iter().map(|c| c["name"].clone()).collect();
+    assert_eq!(names, Subject::ALL.map(Subject::name));
+    let written = labels["annotations"].as_array().unwrap().len();
+    assert_eq!(written, scenes[..6].iter().map(|scene| scene.placed.len()).sum::<usize>());
 }
 
 #[test]

@@ -18,6 +18,10 @@ use super::thing::{Class, Kind, Thing};
 
 /// Pictures taken of one street before the next is built.
 pub(super) const PER_STREET: usize = 2;
+/// What a model sees around a subject, as a share of its box.
+const AROUND: f32 = 0.3;
+/// Subjects of which others take up more than this share of their own box are left out.
+const CROWDED: f32 = 0.3;
 /// Tries to find a place for a subject.
 const TRIES: usize = 12;
 
@@ -297,12 +301,28 @@ fn place(picture: &Picture, things: &[Thing], groups: &[Group], rng: &mut fastra
                 && own(&things[seen.thing])
                 && seen.visible >= 0.4
         });
-        if let Some(bbox) = boxes.map(|seen| seen.bbox).reduce(union) {
+        let boxes: Vec<_> = boxes.collect();
+        // A cart whose goods cannot be seen shows no vendor.
+        let told = *subject != Subject::Vendor || boxes.iter().any(|seen| seen.class == Class::Goods);
+        if let (true, Some(bbox)) = (told, boxes.iter().map(|seen| seen.bbox).reduce(union)) {
             placed.push(Placed { subject: *subject, bbox });
         }
     }
+    let all = placed.clone();
+    placed.retain(|one| all.iter().all(|other| other.subject == one.subject || !crowds(other, one)));
     placed.extend(bare(picture, rng));
     placed
+}
+
+/// Whether `other` takes up so much of what is seen around `one` that the picture shows two subjects.
+fn crowds(other: &Placed, one: &Placed) -> bool {
+    let side = |a: u32, b: u32| (a as f32, b as f32, AROUND * b.saturating_sub(a) as f32);
+    let shared = |(a0, a1, grown): (f32, f32, f32), (b0, b1, _): (f32, f32, f32)| {
+        ((a1 + grown).min(b1) - (a0 - grown).max(b0)).max(0.0)
+    };
+    let ([x0, y0, x1, y1], [u0, v0, u1, v1]) = (one.bbox, other.bbox);
+    let both = shared(side(x0, x1), side(u0, u1)) * shared(side(y0, y1), side(v0, v1));
+    other.subject != Subject::Nothing && both > CROWDED * ((x1 - x0) * (y1 - y0)) as f32
 }
 
 fn union(a: [u32; 4], b: [u32; 4]) -> [u32; 4] {
