@@ -15,6 +15,7 @@ mod calibrate;
 mod confirmer;
 mod crop;
 mod detector;
+mod device;
 mod gate;
 mod geometry;
 mod heads;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fleet::ModelCard;
-use flow::{Basis, Detection, Detections, Frame, Score};
+use flow::{Basis, Detection, Detections, Frame, Pixels, Score};
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use sha2::{Digest, Sha256};
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::agree::Disagreement;
 use crate::heads::Candidate;
 use crate::preprocess::Preprocessor;
-use crate::run::Runner;
+use crate::run::{Ran, Runner};
 use crate::{Placement, Runtime};
 
 /// Protocol Buffers cannot hold more in one message, so no ONNX file without external data is larger.
@@ -57,6 +57,14 @@ pub enum ModelError {
         file: PathBuf,
         /// Its size.
         bytes: u64,
+        /// ONNX Runtime's words.
+        reason: String,
+    },
+    /// A provider was asked for whose memory it does not have.
+    #[error("{file}: pictures cannot be kept where the model runs: {reason}", file = .file.display())]
+    Device {
+        /// The model.
+        file: PathBuf,
         /// ONNX Runtime's words.
         reason: String,
     },
@@ -181,7 +189,11 @@ impl Model {
             let (card, file) = (card.card_path.clone(), card.file.clone());
             ModelError::Disagree { card, file, list }
         };
-        let runner = Runner::new(session, card.clone()).map_err(disagree)?;
+        let mut runner = Runner::new(session, card.clone()).map_err(disagree)?;
+        if let Some(memory) = runtime.providers().memory() {
+            let no_memory = |e: ort::Error| ModelError::Device { file: card.file.clone(), reason: e.to_string() };
+            runner.prepare_device(runtime, memory).map_err(no_memory)?;
+        }
         let preprocessor = Preprocessor::new(&card);
         let (candidates, work, grey) = (Vec::new(), Work::default(), Vec::new());
         let weights = card.sha256.as_str().into();
@@ -211,6 +223,13 @@ impl Model {
         self.runner.run(self.preprocessor.tensor(slots), slots, |ran| ran.holds_nan())
     }
 
+    /// As on a machine with an accelerator, whose memory is here main memory.
+    #[cfg(test)]
+    pub(crate) fn prepare_device(&mut self, runtime: &Runtime) {
+        self.runner.prepare_device(runtime, crate::device::Memory::Host).unwrap();
+        assert!(self.runner.device().is_some());
+    }
+
     /// Limits the pictures per run. Where a file takes any number, more at once need not be faster.
     pub fn set_per_run(&mut self, pictures: usize) {
         self.per_run = pictures.max(1);
@@ -238,9 +257,53 @@ impl Model {
     pub fn look(&mut self, frames: &[&Frame]) -> Result<Vec<Detections>, LookError> {
         let mut looks = Vec::with_capacity(frames.len());
         for batch in frames.chunks(self.card.batch.unwrap_or(self.per_run).max(1)) {
-            self.look_at_batch(batch, &mut looks)?;
+            self.look_where_they_are(batch, &mut looks)?;
         }
         Ok(looks)
+    }
+
+    /// Pictures on the accelerator stay there. Where some are and some are not, each kind has a run of its own.
+    fn look_where_they_are(
+        &mut self,
+        frames: &[&Frame],
+        looks: &mut Vec<Detections>,
+    ) -> Result<(), LookError> {
+        let on_device = |frame: &&Frame| matches!(frame.pixels, Pixels::Device(_));
+        if self.runner.device().is_none() || !frames.iter().any(on_device) {
+            return self.look_at_batch(frames, looks);
+        }
+        let device: Vec<&Frame> = frames.iter().copied().filter(on_device).collect();
+        let host: Vec<&Frame> = frames.iter().copied().filter(|frame| !on_device(frame)).collect();
+        let (mut there, mut here) = (Vec::with_capacity(device.len()), Vec::with_capacity(host.len()));
+        self.look_on_device(&device, &mut there)?;
+        if !host.is_empty() {
+            self.look_at_batch(&host, &mut here)?;
+        }
+        let (mut there, mut here) = (there.into_iter(), here.into_iter());
+        looks.extend(
+            frames.iter().filter_map(|f| if on_device(f) { there.next() } else { here.next() }),
+        );
+        Ok(())
+    }
+
+    fn look_on_device(&mut self, frames: &[&Frame], looks: &mut Vec<Detections>) -> Result<(), LookError> {
+        let Self { card, runner, candidates, weights, work, .. } = self;
+        let slots = card.batch.unwrap_or(frames.len());
+        let start = Instant::now();
+        let mut places = Vec::with_capacity(frames.len());
+        for (slot, frame) in frames.iter().enumerate() {
+            if let (Pixels::Device(picture), Some(device)) = (&frame.pixels, runner.device()) {
+                places.push(device.put(slots, slot, picture)?);
+            }
+        }
+        let ready = Instant::now();
+        let read = |mut outputs: Ran<'_>| {
+            let ran = Instant::now();
+            (ran, understand(&mut outputs, (card, weights), frames, &places, candidates, looks))
+        };
+        let (ran, broken) = runner.run_device(slots, read)?;
+        *work += spent(frames.len(), broken, [start, ready, ran]);
+        Ok(())
     }
 
     /// ONNX Runtime alone: one run of this session on a grey tensor of `pictures` (or the fixed batch), nothing before
@@ -262,24 +325,42 @@ impl Model {
             places.push(preprocessor.put(slot, &*frame.pixels.on_host()?));
         }
         let ready = Instant::now();
-        let (ran, broken) = runner.run(preprocessor.tensor(slots), slots, |mut outputs| {
+        let read = |mut outputs: Ran<'_>| {
             let ran = Instant::now();
-            let mut broken = 0;
-            for (slot, (frame, place)) in frames.iter().zip(places).enumerate() {
-                broken += outputs.decode(slot, candidates);
-                looks.push(detections(card, weights, frame, place, candidates));
-            }
-            (ran, broken)
-        })?;
-        *work += Work {
-            pictures: frames.len() as u64,
-            runs: 1,
-            broken_boxes: broken,
-            preprocess: ready - start,
-            run: ran - ready,
-            decode: ran.elapsed(),
+            (ran, understand(&mut outputs, (card, weights), frames, &places, candidates, looks))
         };
+        let (ran, broken) = runner.run(preprocessor.tensor(slots), slots, read)?;
+        *work += spent(frames.len(), broken, [start, ready, ran]);
         Ok(())
+    }
+}
+
+/// What the outputs say of each picture; returns how many boxes were broken.
+fn understand(
+    outputs: &mut Ran<'_>,
+    (card, weights): (&ModelCard, &Arc<str>),
+    frames: &[&Frame],
+    places: &[Placement],
+    candidates: &mut Vec<Candidate>,
+    looks: &mut Vec<Detections>,
+) -> u64 {
+    let mut broken = 0;
+    for (slot, (frame, place)) in frames.iter().zip(places).enumerate() {
+        broken += outputs.decode(slot, candidates);
+        looks.push(detections(card, weights, frame, *place, candidates));
+    }
+    broken
+}
+
+/// One run's work, from when it began, was ready to run, and had run.
+fn spent(pictures: usize, broken_boxes: u64, [start, ready, ran]: [Instant; 3]) -> Work {
+    Work {
+        pictures: pictures as u64,
+        runs: 1,
+        broken_boxes,
+        preprocess: ready - start,
+        run: ran - ready,
+        decode: ran.elapsed(),
     }
 }
 

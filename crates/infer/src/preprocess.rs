@@ -9,6 +9,7 @@
 //! further left (ITU-T H.264 figure 6-1); at a model's input size that is below a quarter of a pixel and ignored.
 
 mod axis;
+pub(crate) mod graph;
 mod kernel;
 
 use fleet::{Channels, Filter, ModelCard, Resize};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use fleet::{ModelCard, Provider};
 use ort::ep::{self, ExecutionProvider, ExecutionProviderDispatch};
 
+use crate::device::Memory;
 use crate::{Runtime, RuntimeError};
 
 /// The providers of a node, in the order in which they are tried.
@@ -56,6 +57,11 @@ fn available(provider: Provider) -> bool {
 }
 
 impl Providers {
+    /// The memory in which a model can take pictures as a decoder left them; `None`: in main memory only.
+    pub fn memory(&self) -> Option<Memory> {
+        Memory::of(&self.list)
+    }
+
     /// What a session of this model is told. Empty: the processor alone, which needs no registration.
     pub fn of(&self, card: &ModelCard) -> Vec<ExecutionProviderDispatch> {
         let one = |provider: &Provider| {

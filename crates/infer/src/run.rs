@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use fleet::{Extra, Layout, ModelCard};
-use ort::session::{Session, SessionInputValue};
+use ort::memory::MemoryInfo;
+use ort::session::{Session, SessionInputValue, SessionOutputs};
 use ort::value::{DynValue, TensorRef};
 
 use crate::LookError;
+use crate::Runtime;
 use crate::agree::{Agreed, Disagreement, agree};
+use crate::device::{DeviceInput, Memory};
 use crate::heads::{Candidate, MAX_PARTS, Output, Reader, Tensor, Values};
 
 /// A session that takes pictures as the card says and whose outputs its head can read.
@@ -16,6 +19,8 @@ pub(crate) struct Runner {
     card: Arc<ModelCard>,
     session: Session,
     agreed: Agreed,
+    /// For pictures that are where the model runs already.
+    device: Option<DeviceInput>,
     /// The pictures in the form that the model takes, where that is not one plane of f32 per colour.
     samples: Vec<f32>,
     bytes: Vec<u8>,
@@ -50,7 +55,42 @@ impl Runner {
         let describe = |outlets: &[ort::value::Outlet]| outlets.iter().map(tensor).collect::<Vec<_>>();
         let agreed = agree(&card, &describe(session.inputs()), &describe(session.outputs()))?;
         let (floats, whole) = (vec![Vec::new(); card.extra.len()], vec![Vec::new(); card.extra.len()]);
-        Ok(Self { card, session, agreed, samples: Vec::new(), bytes: Vec::new(), floats, whole })
+        let (samples, bytes) = (Vec::new(), Vec::new());
+        Ok(Self { card, session, agreed, device: None, samples, bytes, floats, whole })
+    }
+
+    /// Prepares for pictures that lie in `memory`; a model that wants them in another form takes them in main memory.
+    ///
+    /// # Errors
+    /// Where ONNX Runtime has no such memory.
+    pub fn prepare_device(&mut self, runtime: &Runtime, memory: Memory) -> ort::Result<()> {
+        if !self.agreed.picture.bytes {
+            self.device = DeviceInput::new(runtime, &self.card, &self.session, memory)?;
+        }
+        Ok(())
+    }
+
+    /// What pictures on the accelerator are put into; `None`: they have to be copied to main memory.
+    pub fn device(&mut self) -> Option<&mut DeviceInput> {
+        self.device.as_mut()
+    }
+
+    /// As [`run`](Self::run), with the `slots` pictures that were put into [`device`](Self::device).
+    pub fn run_device<T>(
+        &mut self,
+        slots: usize,
+        read: impl FnOnce(Ran<'_>) -> T,
+    ) -> Result<T, LookError> {
+        let Self { card, session, agreed, device, .. } = self;
+        let device = device.as_mut().expect("the caller has just put pictures into it");
+        let mut binding = session.create_binding()?;
+        let input = session.inputs()[agreed.picture.index].name().to_owned();
+        binding.bind_input(input, device.tensor(slots)?)?;
+        for output in session.outputs() {
+            binding.bind_output_to_device(output.name(), &MemoryInfo::default())?;
+        }
+        let ran = session.run_binding(&binding)?;
+        finish(card, agreed, &ran, slots, read)
     }
 
     /// Runs `slots` pictures, one plane per colour, and hands what came out, checked for its shapes, to `read`.
@@ -61,7 +101,7 @@ impl Runner {
         read: impl FnOnce(Ran<'_>) -> T,
     ) -> Result<T, LookError> {
         self.arrange(pictures, slots);
-        let Self { card, session, agreed, samples, bytes, floats, whole } = self;
+        let Self { card, session, agreed, samples, bytes, floats, whole, .. } = self;
         let (height, width) = (card.height as usize, card.width as usize);
         let shape = match card.layout {
             Layout::Nchw => [slots, 3, height, width],
@@ -91,14 +131,7 @@ impl Runner {
             let inputs: Vec<SessionInputValue<'_>> = inputs.into_iter().map(|(_, value)| value).collect();
             session.run(&inputs[..])?
         };
-        let mut outputs = [Output { shape: &[], values: Values::F32(&[]) }; MAX_PARTS];
-        let indices = agreed.reader.outputs();
-        let count = indices.len();
-        for (output, &index) in outputs.iter_mut().zip(indices) {
-            *output = extract(&ran[index])?;
-        }
-        agreed.reader.check(card, &outputs[..count], slots).map_err(LookError::Output)?;
-        Ok(read(Ran { reader: &mut agreed.reader, outputs: &outputs[..count], slots }))
+        finish(card, agreed, &ran, slots, read)
     }
 
     /// Puts the pictures and further inputs into the form that the model takes.
@@ -126,6 +159,24 @@ impl Runner {
             (Layout::Nhwc, true) => interleave(pictures, area, &mut self.bytes, byte),
         }
     }
+}
+
+/// Checks the shapes of what came out and hands it to `read`.
+fn finish<T>(
+    card: &ModelCard,
+    agreed: &mut Agreed,
+    ran: &SessionOutputs<'_>,
+    slots: usize,
+    read: impl FnOnce(Ran<'_>) -> T,
+) -> Result<T, LookError> {
+    let mut outputs = [Output { shape: &[], values: Values::F32(&[]) }; MAX_PARTS];
+    let indices = agreed.reader.outputs();
+    let count = indices.len();
+    for (output, &index) in outputs.iter_mut().zip(indices) {
+        *output = extract(&ran[index])?;
+    }
+    agreed.reader.check(card, &outputs[..count], slots).map_err(LookError::Output)?;
+    Ok(read(Ran { reader: &mut agreed.reader, outputs: &outputs[..count], slots }))
 }
 
 /// Planes to pixels, picture by picture.

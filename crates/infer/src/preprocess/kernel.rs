@@ -335,6 +335,17 @@ impl Colours {
         }
     }
 
+    /// For red, green and blue: the factors of Y, Cb and Cr in 255ths, and what is added. What the model wants is left out.
+    pub fn as_rows(&self) -> [([f32; 3], f32); 3] {
+        let whole = |part: f32| 256.0 * part;
+        let (y, plus) = (whole(self.luma[0]), self.luma[1]);
+        [
+            ([y, 0.0, whole(self.red[0])], plus + self.red[1]),
+            ([y, whole(self.green[0]), whole(self.green[1])], plus + self.green[2]),
+            ([y, whole(self.blue[0]), 0.0], plus + self.blue[1]),
+        ]
+    }
+
     /// One row. `luma` and `chroma` are four rows side by side and the bit at which this row's (first) sample
     /// begins; Cr follows Cb. No branch inside, so that the compiler makes vector code of it.
     #[inline(always)]
