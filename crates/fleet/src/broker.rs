@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::Credentials;
 use crate::check::{Fields, Item, Value};
 use crate::load::Context;
 use crate::mistake::{Path, Place, Problem};
 use crate::shapes::{BROKER, TLS};
 use crate::tables::Known;
 use crate::tls::{self, Tls};
-use crate::Credentials;
 
 /// The MQTT broker.
 #[derive(Debug, Clone)]
@@ -220,7 +220,8 @@ fn tls(fields: &Fields, url: &Url, path: &Path<'_>, cx: &mut Context<'_>) -> Opt
     let path = path.key("tls");
     let written = fields.map("tls");
     if let (Some(item), false) = (fields.item("tls"), is_tls(url)) {
-        let problem = Problem::new("is given, but broker.url begins with mqtt://", "write mqtts:// in broker.url");
+        let problem =
+            Problem::new("is given, but broker.url begins with mqtt://", "write mqtts:// in broker.url");
         cx.report.add(item.place, &path, None, problem);
     }
     let fields = written.unwrap_or(&empty);

@@ -99,7 +99,9 @@ impl Tls {
         if let Some((_, until)) = until
             && until.as_second() - Timestamp::now().as_second() < SOON_S
         {
-            warnings.push(format!("{certificate}: the certificate ends at {until}; expected a renewal before that"));
+            warnings.push(format!(
+                "{certificate}: the certificate ends at {until}; expected a renewal before that"
+            ));
         }
         warnings
     }
@@ -117,7 +119,11 @@ impl Identity {
         check_validity(&chain[0])?;
         let unusable = |why: rustls::Error| {
             let problem = format!("holds a private key that cannot be used: {why}");
-            error("key", problem, "expected an RSA key of 2048 bits or more, ECDSA P-256 or P-384, or Ed25519")
+            error(
+                "key",
+                problem,
+                "expected an RSA key of 2048 bits or more, ECDSA P-256 or P-384, or Ed25519",
+            )
         };
         let provider = rustls::crypto::ring::default_provider();
         let key = provider.key_provider.load_private_key(key).map_err(unusable)?;
@@ -165,7 +171,9 @@ fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'st
 fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for (index, certificate) in certificates("ca", path)?.into_iter().enumerate() {
-        let unusable = |why| error("ca", format!("holds certificate {}, which cannot be used: {why}", index + 1), CERTIFICATE);
+        let unusable = |why| {
+            error("ca", format!("holds certificate {}, which cannot be used: {why}", index + 1), CERTIFICATE)
+        };
         roots.add(certificate).map_err(unusable)?;
     }
     Ok(roots)

@@ -179,6 +179,11 @@ impl LinkTask {
         Topic::Worker { site: site.clone(), worker: worker.clone() }.to_string()
     }
 
+    /// What the worker's status says of its disk; empty where nothing is wrong.
+    fn disk_words(&self) -> String {
+        self.outbox.trouble().map(|trouble| trouble.to_string()).unwrap_or_default()
+    }
+
     fn status(&self, state: WorkerState, reason: &str) -> Vec<u8> {
         let status = WorkerStatus {
             worker: self.options.worker.clone(),

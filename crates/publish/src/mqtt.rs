@@ -16,8 +16,8 @@ mod reader;
 mod socket;
 
 pub use connection::Connection;
-pub use dialer::{Dialer, backoff};
 pub(crate) use dialer::PUBLISHER;
+pub use dialer::{Dialer, backoff};
 pub use error::{ConnectError, LostError, Reason};
 pub use reader::Malformed;
 

@@ -20,7 +20,7 @@ const EVENT_TOPIC: &str = "huiyan/v1/huinan/event/illegal_parking/hn-0001";
 /// Nobody listens there.
 pub(super) fn nowhere() -> fleet::Broker {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    fleet::Broker { host: "127.0.0.1".into(), port, credentials: None, message_expiry: PATIENCE }
+    fleet::Broker { message_expiry: PATIENCE, ..fleet::Broker::at("127.0.0.1".into(), port) }
 }
 
 /// The broker, or `None` after saying why the test is skipped.

@@ -128,7 +128,7 @@ impl<'a> Sending<'a> {
         }
         let outbox = self.task.outbox.clone();
         tokio::task::spawn_blocking(move || outbox.connected()).await??;
-        self.send_status(What::Birth, WorkerState::Online, "");
+        self.send_status(What::Birth, WorkerState::Online, &self.task.disk_words());
         self.fill().await
     }
 
@@ -149,7 +149,9 @@ impl<'a> Sending<'a> {
             (What::Message(message), Some(reason)) => self.refuse(&message, reason.name(), Some(&reason)),
             (What::Death, _) => return self.leaving.map(|(_, end)| end),
             (What::Birth, None) | (What::Health(_), None) => {}
-            (What::Birth, Some(reason)) => self.tell_refusal(&self.task.status_topic(), reason.name(), Some(&reason)),
+            (What::Birth, Some(reason)) => {
+                self.tell_refusal(&self.task.status_topic(), reason.name(), Some(&reason))
+            }
             (What::Health(camera), Some(reason)) => {
                 let site = self.task.options.site.clone();
                 self.tell_refusal(&Topic::Health { site, camera }.to_string(), reason.name(), Some(&reason));
@@ -171,6 +173,9 @@ impl<'a> Sending<'a> {
 
     /// Hands over as much as may be under way: events first, then the cameras' health.
     async fn fill(&mut self) -> Result<(), LinkError> {
+        if self.leaving.is_none() && std::mem::take(&mut self.task.shared.lock().status_due) {
+            self.send_status(What::Birth, WorkerState::Online, &self.task.disk_words());
+        }
         while self.leaving.is_none() && self.room() > 0 {
             let due = self.task.outbox.take(self.room());
             if due.is_empty() {
@@ -212,13 +217,21 @@ impl<'a> Sending<'a> {
     fn properties(&self, message: &Message, empty: bool) -> Properties {
         let expiry = u32::try_from(self.task.options.broker.message_expiry.as_secs()).unwrap_or(u32::MAX);
         // The CloudEvents id, so that a receiver can sort out duplicates unread.
-        let id = message.event_id().map(|event| ("id".into(), EventMessage::message_id(event, message.sequence)));
-        let trace = message.event_id().map(|event| ("traceparent".into(), EventMessage::trace(event, message.sequence)));
+        let id =
+            message.event_id().map(|event| ("id".into(), EventMessage::message_id(event, message.sequence)));
+        let trace = message
+            .event_id()
+            .map(|event| ("traceparent".into(), EventMessage::trace(event, message.sequence)));
         match message.kind {
             Kind::Evidence => Properties {
                 content_type: Some("image/jpeg".into()),
                 expiry_s: Some(expiry),
-                user: message.sha256.iter().map(|hash| ("sha256".into(), hash.clone())).chain(trace).collect(),
+                user: message
+                    .sha256
+                    .iter()
+                    .map(|hash| ("sha256".into(), hash.clone()))
+                    .chain(trace)
+                    .collect(),
                 ..Properties::default()
             },
             Kind::Event => Properties {
@@ -247,7 +260,14 @@ impl<'a> Sending<'a> {
         self.publish(what, self.task.status_topic(), true, body.into(), json());
     }
 
-    fn publish(&mut self, what: What, topic: String, retain: bool, payload: bytes::Bytes, properties: Properties) {
+    fn publish(
+        &mut self,
+        what: What,
+        topic: String,
+        retain: bool,
+        payload: bytes::Bytes,
+        properties: Properties,
+    ) {
         let publish = Publish { topic, payload, retain, at_least_once: true, packet_id: 0, properties };
         self.hand_over(what, &publish);
     }

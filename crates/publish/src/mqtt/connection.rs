@@ -39,7 +39,10 @@ pub struct Connection {
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection").field("version", &self.version).field("ack", &self.ack).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("version", &self.version)
+            .field("ack", &self.ack)
+            .finish_non_exhaustive()
     }
 }
 
@@ -66,7 +69,8 @@ impl Connection {
         hello: &Hello,
     ) -> Result<Self, ConnectError> {
         let keep_alive = broker.keep_alive;
-        let mut socket = Socket::open(at, broker.tls.as_ref(), broker.connect_timeout, 2 * keep_alive).await?;
+        let mut socket =
+            Socket::open(at, broker.tls.as_ref(), broker.connect_timeout, 2 * keep_alive).await?;
         let seconds = u16::try_from(keep_alive.as_secs().max(1)).unwrap_or(u16::MAX);
         let (mut input, mut output) = (BytesMut::with_capacity(READ), BytesMut::new());
         packet::connect(version, hello, broker.credentials.as_ref(), seconds, &mut output);
@@ -80,7 +84,9 @@ impl Connection {
                     return Ok(Err(ConnectError::IsTls));
                 }
                 if input.first().is_some_and(|first| *first != packet::CONNACK) {
-                    return Ok(Err(ConnectError::NotMqtt(Malformed("its first byte is not that of a CONNACK"))));
+                    return Ok(Err(ConnectError::NotMqtt(Malformed(
+                        "its first byte is not that of a CONNACK",
+                    ))));
                 }
                 match packet::decode(version, &mut input, max_packet) {
                     Ok(Some(Packet::ConnAck(ack))) => return Ok(Ok(ack)),
@@ -98,7 +104,8 @@ impl Connection {
             return Err(ConnectError::Refused(reason));
         }
         output.clear();
-        let keep_alive = ack.keep_alive_s.map_or(keep_alive, |s| keep_alive.min(Duration::from_secs(s.max(1).into())));
+        let keep_alive =
+            ack.keep_alive_s.map_or(keep_alive, |s| keep_alive.min(Duration::from_secs(s.max(1).into())));
         let (reader, writer) = tokio::io::split(socket.io);
         let now = Instant::now();
         let (heard, sent, asked, last_id) = (now, now, None, 0);
@@ -249,7 +256,11 @@ impl Connection {
 }
 
 /// Writes a part; may be dropped at any time.
-async fn write(writer: &mut WriteHalf<Box<dyn Io>>, output: &mut BytesMut, unflushed: &mut bool) -> io::Result<()> {
+async fn write(
+    writer: &mut WriteHalf<Box<dyn Io>>,
+    output: &mut BytesMut,
+    unflushed: &mut bool,
+) -> io::Result<()> {
     if !output.is_empty() {
         let written = writer.write(output).await?;
         if written == 0 {

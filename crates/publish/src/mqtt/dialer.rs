@@ -134,11 +134,17 @@ impl Dialer {
                     connection.close().await;
                     break;
                 }
-                Err(ConnectError::Refused(reason)) if !matches!(reason.code(), 0x88..=0x8b | 0x97 | 0x9f) => break,
+                Err(ConnectError::Refused(reason)) if !matches!(reason.code(), 0x88..=0x8b | 0x97 | 0x9f) => {
+                    break;
+                }
                 Err(error) => tracing::debug!(broker = self.addresses[0].name, %error, "not back yet"),
             }
         }
-        tracing::info!(broker = self.addresses[0].name, "{}: the first address is back; returning to it", self.who);
+        tracing::info!(
+            broker = self.addresses[0].name,
+            "{}: the first address is back; returning to it",
+            self.who
+        );
     }
 
     fn connected(&mut self, index: usize, connection: Connection) -> Connection {

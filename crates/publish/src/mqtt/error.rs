@@ -96,10 +96,14 @@ impl Reason {
     fn advice(&self) -> &'static str {
         match self.code {
             UNSUPPORTED_VERSION => "; expected `broker.version: v3.1.1`, or `auto`",
-            0x85 => "; expected a broker that takes client ids of this length (`site` and `worker` are part of it)",
+            0x85 => {
+                "; expected a broker that takes client ids of this length (`site` and `worker` are part of it)"
+            }
             0x86 => "; expected the right `broker.credentials`",
             0x87 => "; expected `broker.credentials` (or a certificate) that the broker's access list knows",
-            SESSION_TAKEN_OVER => "; another client has the same client id: each worker needs a name of its own",
+            SESSION_TAKEN_OVER => {
+                "; another client has the same client id: each worker needs a name of its own"
+            }
             0x97 | 0x9f => "; the broker's limit for connections is reached",
             _ => "",
         }
@@ -147,13 +151,19 @@ pub enum ConnectError {
     #[error("this system trusts no certificate authorities; expected `broker.tls.ca`")]
     NoAuthorities,
     /// The broker's certificate.
-    #[error("the broker's certificate expired at {0}; expected a renewed one there (is this machine's clock right?)")]
+    #[error(
+        "the broker's certificate expired at {0}; expected a renewed one there (is this machine's clock right?)"
+    )]
     Expired(String),
     /// The broker's certificate.
-    #[error("the broker's certificate is not valid before {0}; expected one that is (is this machine's clock right?)")]
+    #[error(
+        "the broker's certificate is not valid before {0}; expected one that is (is this machine's clock right?)"
+    )]
     NotYetValid(String),
     /// The broker's certificate.
-    #[error("the broker's certificate is for {presented}, not for {expected}; expected an address with its name, or that name as `broker.tls.name`")]
+    #[error(
+        "the broker's certificate is for {presented}, not for {expected}; expected an address with its name, or that name as `broker.tls.name`"
+    )]
     WrongName {
         /// The names it holds.
         presented: String,
@@ -167,16 +177,24 @@ pub enum ConnectError {
     #[error("the broker's certificate cannot be believed: {0}")]
     Certificate(String),
     /// The broker asks for a certificate.
-    #[error("the broker asks for a client certificate; expected `broker.tls.certificate` and `broker.tls.key`")]
+    #[error(
+        "the broker asks for a client certificate; expected `broker.tls.certificate` and `broker.tls.key`"
+    )]
     NoClientCertificate,
     /// The broker does not take ours.
-    #[error("the broker refuses our certificate ({0}); expected one in `broker.tls.certificate` that it trusts")]
+    #[error(
+        "the broker refuses our certificate ({0}); expected one in `broker.tls.certificate` that it trusts"
+    )]
     ClientCertificate(String),
     /// TLS to a port without.
-    #[error("there is no TLS at this port; expected the broker's TLS port (8883 by custom), or mqtt:// in the address")]
+    #[error(
+        "there is no TLS at this port; expected the broker's TLS port (8883 by custom), or mqtt:// in the address"
+    )]
     NoTls,
     /// A port with TLS, without.
-    #[error("this port speaks TLS; expected mqtts:// in the address, or the broker's plain port (1883 by custom)")]
+    #[error(
+        "this port speaks TLS; expected mqtts:// in the address, or the broker's plain port (1883 by custom)"
+    )]
     IsTls,
     /// Something else between two TLS stacks.
     #[error("TLS: {0}")]
@@ -185,7 +203,9 @@ pub enum ConnectError {
     #[error("the broker refuses the connection: {0}{advice}", advice = .0.advice())]
     Refused(Reason),
     /// It hung up before it answered.
-    #[error("closed before an answer; expected an MQTT broker, without TLS where the address begins with mqtt://")]
+    #[error(
+        "closed before an answer; expected an MQTT broker, without TLS where the address begins with mqtt://"
+    )]
     Unanswered,
     /// It answered something else.
     #[error("what answers is no MQTT broker: {0}")]
@@ -238,7 +258,9 @@ pub(super) fn of_tls(error: &io::Error, ca: Option<&PathBuf>, asked: bool, own: 
 fn of_certificate(why: &CertificateError, ca: Option<&PathBuf>) -> ConnectError {
     match why {
         CertificateError::ExpiredContext { not_after, .. } => ConnectError::Expired(date(not_after)),
-        CertificateError::NotValidYetContext { not_before, .. } => ConnectError::NotYetValid(date(not_before)),
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            ConnectError::NotYetValid(date(not_before))
+        }
         CertificateError::NotValidForNameContext { expected, presented } => ConnectError::WrongName {
             presented: if presented.is_empty() { "no name".to_owned() } else { names(presented) },
             expected: expected.to_str().into_owned(),
@@ -277,12 +299,15 @@ fn of_alert(alert: AlertDescription, asked: bool, own: bool) -> ConnectError {
         {
             ConnectError::ClientCertificate(format!("{alert:?}"))
         }
-        A::ProtocolVersion => ConnectError::Tls("the broker speaks only an old version; expected 1.2 or 1.3".to_owned()),
+        A::ProtocolVersion => {
+            ConnectError::Tls("the broker speaks only an old version; expected 1.2 or 1.3".to_owned())
+        }
         other => ConnectError::Tls(format!("the broker broke off: {other:?}")),
     }
 }
 
 fn date(time: &UnixTime) -> String {
     let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-    Timestamp::from_second(seconds).map_or_else(|_| format!("{seconds} s after 1970"), |time| time.to_string())
+    Timestamp::from_second(seconds)
+        .map_or_else(|_| format!("{seconds} s after 1970"), |time| time.to_string())
 }

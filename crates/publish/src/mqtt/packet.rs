@@ -47,7 +47,11 @@ pub(super) struct ConnAck {
 }
 
 /// Takes the first packet out of `bytes`; `None`: there is not all of it yet.
-pub(super) fn decode(version: Version, bytes: &mut BytesMut, max: usize) -> Result<Option<Packet>, Malformed> {
+pub(super) fn decode(
+    version: Version,
+    bytes: &mut BytesMut,
+    max: usize,
+) -> Result<Option<Packet>, Malformed> {
     let Some((first, body)) = frame(bytes, max)? else { return Ok(None) };
     let whole = bytes.split_to(body.end).freeze();
     let mut body = Reader(whole.slice(body));

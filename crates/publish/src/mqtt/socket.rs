@@ -122,7 +122,8 @@ fn config(tls: &fleet::Tls) -> Result<(Arc<ClientConfig>, Arc<OwnCertificate>), 
         Some(roots) => roots,
         None => system_authorities()?,
     };
-    let own = Arc::new(OwnCertificate { identity: files.identity.map(Arc::new), asked: AtomicBool::new(false) });
+    let own =
+        Arc::new(OwnCertificate { identity: files.identity.map(Arc::new), asked: AtomicBool::new(false) });
     let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| ConnectError::Tls(error.to_string()))?

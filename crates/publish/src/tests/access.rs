@@ -37,8 +37,12 @@ fn broker() -> Option<Mosquitto> {
     let passwords = std::env::temp_dir().join(format!("huiyan-passwords-{}", std::process::id()));
     for (index, role) in ROLES.iter().enumerate() {
         let create: &[&str] = if index == 0 { &["-c"] } else { &[] };
-        let status =
-            Command::new("mosquitto_passwd").args(create).arg("-b").arg(&passwords).args([role, PASSWORD]).output();
+        let status = Command::new("mosquitto_passwd")
+            .args(create)
+            .arg("-b")
+            .arg(&passwords)
+            .args([role, PASSWORD])
+            .output();
         if let Err(why) = status {
             println!("skipped: mosquitto_passwd: {why}");
             return None;
@@ -75,11 +79,15 @@ async fn connect(broker: &Mosquitto, role: &str) -> Connection {
 async fn may_write(connection: &mut Connection, topic: &str) -> bool {
     let id = connection.fresh_id(|_| false);
     let payload = bytes::Bytes::from_static(b"{}");
-    connection.publish(&Publish { topic: topic.into(), payload, at_least_once: true, ..Publish::default() }, id);
+    connection
+        .publish(&Publish { topic: topic.into(), payload, at_least_once: true, ..Publish::default() }, id);
     loop {
         match connection.next().await.unwrap() {
             Incoming::PubAck { packet_id, refusal } if packet_id == id => {
-                assert!(refusal.as_ref().is_none_or(|reason| reason.name() == "not authorized"), "{refusal:?}");
+                assert!(
+                    refusal.as_ref().is_none_or(|reason| reason.name() == "not authorized"),
+                    "{refusal:?}"
+                );
                 return refusal.is_none();
             }
             _ => {}
@@ -114,7 +122,11 @@ async fn each_role_may_do_its_own_and_nothing_else() {
         let mut writer = Connection::open(&broker_as, at, Version::V5, &hello).await.unwrap();
         for (topic, writers, readers) in RIGHTS {
             let whole = format!("huiyan/v1/huinan/{topic}");
-            assert_eq!(may_write(&mut writer, &whole).await, writers.contains(&role), "{role} writes {topic}");
+            assert_eq!(
+                may_write(&mut writer, &whole).await,
+                writers.contains(&role),
+                "{role} writes {topic}"
+            );
             let other = format!("huiyan/v1/elsewhere/{topic}");
             assert!(!may_write(&mut writer, &other).await, "{role} writes {other}");
             if writers.contains(&role) {

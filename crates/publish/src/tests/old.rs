@@ -31,10 +31,8 @@ async fn events_health_birth_and_death_arrive_in_311() {
     let dir = tempfile::tempdir().unwrap();
     let publisher = start(dir.path(), old(broker.broker()));
     (0..3).for_each(|sequence| submit(&publisher, &event(1, sequence)));
-    publisher.health(
-        &flow::Health::new(make::camera().id, flow::CameraState::Streaming, "", make::time(0)),
-        None,
-    );
+    publisher
+        .health(&flow::Health::new(make::camera().id, flow::CameraState::Streaming, "", make::time(0)), None);
     let events = wait_for(&listener, 3, 1);
     // The properties are gone, what they said is in the body.
     assert_eq!(events.iter().map(|e| e.data.sequence).collect::<Vec<_>>(), [0, 1, 2]);
@@ -46,8 +44,14 @@ async fn events_health_birth_and_death_arrive_in_311() {
     });
     let heard = heard.unwrap();
     let message = heard.iter().find(|h| h.topic.contains("/event/")).unwrap();
-    assert_eq!((message.content_type.as_str(), message.expiry.as_str(), message.properties.as_str()), ("", "", ""));
-    assert!(heard.iter().any(|h| h.topic.contains("/open/") && h.payload.is_empty()), "cleared when it ended");
+    assert_eq!(
+        (message.content_type.as_str(), message.expiry.as_str(), message.properties.as_str()),
+        ("", "", "")
+    );
+    assert!(
+        heard.iter().any(|h| h.topic.contains("/open/") && h.payload.is_empty()),
+        "cleared when it ended"
+    );
     // mosquitto's number for 3.1.1.
     assert!(broker.log().contains("as huiyan-huinan-w1 (p2, "), "{}", broker.log());
 }
@@ -91,7 +95,8 @@ fn rumqttd_311() -> u16 {
         dynamic_filters: true,
     };
     let listen = format!("127.0.0.1:{port}").parse().unwrap();
-    let server = ServerSettings { name: "old".into(), listen, tls: None, next_connection_delay_ms: 1, connections };
+    let server =
+        ServerSettings { name: "old".into(), listen, tls: None, next_connection_delay_ms: 1, connections };
     let router = RouterConfig {
         max_connections: 16,
         max_outgoing_packet_count: 200,
@@ -112,7 +117,20 @@ async fn a_broker_that_refuses_5_is_spoken_to_in_311_by_itself() {
     let publisher = start(dir.path(), make::broker(port));
     until("connected", || is_up(&publisher)).await;
     let mut client = Command::new("mosquitto_sub")
-        .args(["-V", "mqttv311", "-h", "127.0.0.1", "-p", &port.to_string(), "-q", "1", "-C", "1", "-W", "15"])
+        .args([
+            "-V",
+            "mqttv311",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port.to_string(),
+            "-q",
+            "1",
+            "-C",
+            "1",
+            "-W",
+            "15",
+        ])
         .args(["-t", "huiyan/v1/huinan/event/#"])
         .stdout(Stdio::piped())
         .spawn();

@@ -95,12 +95,15 @@ async fn a_message_after_which_the_broker_hangs_up_each_time_is_put_aside_and_th
         publisher.state().unwrap().refused,
         [("connection closed each time it was sent".to_owned(), 1)]
     );
-    publisher.health(&flow::Health::new(
-        crate::testing::sample::camera().id,
-        flow::CameraState::Streaming,
-        "",
-        crate::testing::sample::time(0),
-    ), None);
+    publisher.health(
+        &flow::Health::new(
+            crate::testing::sample::camera().id,
+            flow::CameraState::Streaming,
+            "",
+            crate::testing::sample::time(0),
+        ),
+        None,
+    );
     until("connected again", || is_up(&publisher)).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(is_up(&publisher), "without that message the connection stands");

@@ -34,7 +34,8 @@ fn hello() -> Hello {
 
 /// What comes of connecting: "connected", or why not.
 async fn outcome(port: u16, tls: Option<Tls>) -> String {
-    let broker = Broker { tls, connect_timeout: Duration::from_secs(3), ..Broker::at("127.0.0.1".into(), port) };
+    let broker =
+        Broker { tls, connect_timeout: Duration::from_secs(3), ..Broker::at("127.0.0.1".into(), port) };
     let at = Address { host: "127.0.0.1".into(), port };
     match Connection::open(&broker, &at, Version::V5, &hello()).await {
         Ok(connection) => {
@@ -79,7 +80,8 @@ impl Listeners {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_way_in_which_tls_goes_wrong_has_a_name() {
     let dir = tempfile::tempdir().unwrap();
-    let (authority, stranger) = (Authority::new(dir.path(), "county"), Authority::new(dir.path(), "stranger"));
+    let (authority, stranger) =
+        (Authority::new(dir.path(), "county"), Authority::new(dir.path(), "stranger"));
     let yesterday = SystemTime::now() - Duration::from_secs(86_400);
     let Some(at) = Listeners::start(&authority, yesterday) else { return };
     let trusting = |authority: &Authority| Tls { ca: Some(authority.ca()), ..Tls::default() };
@@ -89,18 +91,30 @@ async fn each_way_in_which_tls_goes_wrong_has_a_name() {
 
     let cases = [
         ("private authority", outcome(at.good, tls()).await, "connected"),
-        ("unknown authority", outcome(at.good, Some(trusting(&stranger))).await, "issued by nobody in broker.tls.ca"),
+        (
+            "unknown authority",
+            outcome(at.good, Some(trusting(&stranger))).await,
+            "issued by nobody in broker.tls.ca",
+        ),
         ("expired", outcome(at.expired, tls()).await, "the broker's certificate expired at 20"),
         ("wrong name", outcome(at.elsewhere, tls()).await, "other.example, not for 127.0.0.1; expected"),
         ("another name", outcome(at.elsewhere, named).await, "connected"),
-        ("client certificate missing", outcome(at.mutual, tls()).await, "asks for a client certificate; expected"),
+        (
+            "client certificate missing",
+            outcome(at.mutual, tls()).await,
+            "asks for a client certificate; expected",
+        ),
         ("client certificate", outcome(at.mutual, being(authority.issue("worker-1"))).await, "connected"),
         (
             "stranger's certificate",
             outcome(at.mutual, being(stranger.issue("worker-1"))).await,
             "the broker refuses our certificate",
         ),
-        ("TLS to a plain port", outcome(at.broker.port(), tls()).await, "there is no TLS at this port; expected"),
+        (
+            "TLS to a plain port",
+            outcome(at.broker.port(), tls()).await,
+            "there is no TLS at this port; expected",
+        ),
         ("plain to a TLS port", outcome(at.good, None).await, "mqtt"),
     ];
     for (name, found, expected) in &cases {
@@ -140,7 +154,8 @@ async fn what_is_no_mqtt_broker_is_told_apart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn events_travel_over_mutual_tls_and_renewed_files_need_no_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let (authority, stranger) = (Authority::new(dir.path(), "county"), Authority::new(dir.path(), "stranger"));
+    let (authority, stranger) =
+        (Authority::new(dir.path(), "county"), Authority::new(dir.path(), "stranger"));
     let Some(at) = Listeners::start(&authority, SystemTime::now()) else { return };
     let listener = at.broker.listen("all", "huiyan/v1/huinan/event/#").unwrap();
     let ca = dir.path().join("ca.pem");

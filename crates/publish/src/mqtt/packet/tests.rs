@@ -40,7 +40,8 @@ fn what_is_written_is_what_another_codec_reads() {
     let login = fleet::Credentials { user: "u".into(), password: fleet::Secret::new("p".into()) };
     let mut out = BytesMut::new();
     connect(Version::V5, &hello(Session::Connection), Some(&login), 10, &mut out);
-    let Ok(other::Packet::Connect(connect, Some(will), Some(login))) = other::Packet::read(&mut out, None) else {
+    let Ok(other::Packet::Connect(connect, Some(will), Some(login))) = other::Packet::read(&mut out, None)
+    else {
         panic!("no CONNECT with will and login");
     };
     let properties = connect.properties.unwrap();
@@ -57,11 +58,16 @@ fn what_is_written_is_what_another_codec_reads() {
     let Ok(other::Packet::Publish(read)) = other::Packet::read(&mut out, None) else { panic!("no PUBLISH") };
     let properties = read.properties.unwrap();
     assert_eq!((read.pkid, read.retain, read.payload.len()), (77, true, 300));
-    assert_eq!((properties.message_expiry_interval, properties.payload_format_indicator), (Some(3_600), Some(1)));
+    assert_eq!(
+        (properties.message_expiry_interval, properties.payload_format_indicator),
+        (Some(3_600), Some(1))
+    );
     assert_eq!(properties.user_properties[0], ("id".to_owned(), "慧眼.0".to_owned()));
 
     subscribe(Version::V5, 3, &["a/#".into(), "b/+".into()], true, &mut out);
-    let Ok(other::Packet::Subscribe(read)) = other::Packet::read(&mut out, None) else { panic!("no SUBSCRIBE") };
+    let Ok(other::Packet::Subscribe(read)) = other::Packet::read(&mut out, None) else {
+        panic!("no SUBSCRIBE")
+    };
     assert_eq!((read.pkid, read.filters.len(), read.filters[1].path.as_str()), (3, 2, "b/+"));
     ping(&mut out);
     disconnect(&mut out);
@@ -77,13 +83,19 @@ fn what_is_written_is_what_another_codec_reads() {
 fn version_311_leaves_out_what_it_does_not_know() {
     let mut out = BytesMut::new();
     connect(Version::V311, &hello(Session::Kept(Duration::from_secs(60))), None, 10, &mut out);
-    let Ok(rumqttc::Packet::Connect(connect)) = rumqttc::Packet::read(&mut out, 10_000) else { panic!("no CONNECT") };
+    let Ok(rumqttc::Packet::Connect(connect)) = rumqttc::Packet::read(&mut out, 10_000) else {
+        panic!("no CONNECT")
+    };
     assert!(!connect.clean_session && connect.last_will.is_some() && connect.login.is_none());
     super::connect(Version::V311, &hello(Session::Connection), None, 10, &mut out);
-    let Ok(rumqttc::Packet::Connect(connect)) = rumqttc::Packet::read(&mut out, 10_000) else { panic!("no CONNECT") };
+    let Ok(rumqttc::Packet::Connect(connect)) = rumqttc::Packet::read(&mut out, 10_000) else {
+        panic!("no CONNECT")
+    };
     assert!(connect.clean_session);
     publish(Version::V311, &message(), 77, &mut out);
-    let Ok(rumqttc::Packet::Publish(read)) = rumqttc::Packet::read(&mut out, 10_000) else { panic!("no PUBLISH") };
+    let Ok(rumqttc::Packet::Publish(read)) = rumqttc::Packet::read(&mut out, 10_000) else {
+        panic!("no PUBLISH")
+    };
     assert_eq!((read.pkid, read.payload.len(), read.topic), (77, 300, message().topic));
 }
 
@@ -114,7 +126,9 @@ fn a_message_is_read_as_it_was_written() {
 fn refusals_have_their_reason_also_unknown_ones() {
     let read = |version, bytes: &[u8]| decode(version, &mut BytesMut::from(bytes), 1_000).unwrap().unwrap();
     let refusal = |bytes: &[u8]| match read(Version::V5, bytes) {
-        Packet::Incoming(Incoming::PubAck { packet_id: 7, refusal }) => refusal.map(|reason| reason.to_string()),
+        Packet::Incoming(Incoming::PubAck { packet_id: 7, refusal }) => {
+            refusal.map(|reason| reason.to_string())
+        }
         other => panic!("{other:?}"),
     };
     assert_eq!(refusal(&[0x40, 2, 0, 7]), None);
@@ -145,7 +159,9 @@ fn noise_and_damage_are_errors_and_no_panic() {
     let mut whole = BytesMut::new();
     publish(Version::V5, &message(), 9, &mut whole);
     whole.extend_from_slice(&[0x20, 11, 1, 0, 8, 0x21, 0, 20, 0x27, 0, 0, 16, 0]);
-    whole.extend_from_slice(&[0x40, 10, 0, 7, 0x97, 6, 0x1f, 0, 3, b'n', b'o', b'!', 0x90, 5, 0, 3, 0, 1, 0x87]);
+    whole.extend_from_slice(&[
+        0x40, 10, 0, 7, 0x97, 6, 0x1f, 0, 3, b'n', b'o', b'!', 0x90, 5, 0, 3, 0, 1, 0x87,
+    ]);
     whole.extend_from_slice(&[0xe0, 2, 0x8b, 0]);
     for round in 0..100_000 {
         let mut bytes = if round % 2 == 0 {
