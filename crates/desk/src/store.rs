@@ -6,8 +6,8 @@ mod schema;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use flow::{EventId, Timestamp};
-use publish::wire::{EventMessage, PhaseName, Role};
+use flow::{EventId, NormBox, Timestamp};
+use publish::wire::{EventMessage, Object, PhaseName, Role};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 pub(crate) use read::{Case, Picture, Total};
@@ -126,7 +126,13 @@ fn receive(transaction: &Transaction, message: &EventMessage, body: &[u8]) -> ru
              ON CONFLICT (event, role) DO UPDATE
              SET sequence = excluded.sequence, sha256 = excluded.sha256, objects = excluded.objects
              WHERE excluded.sequence >= pictures.sequence",
-            params![event, picture.role.name(), data.sequence, picture.sha256, objects(message)],
+            params![
+                event,
+                picture.role.name(),
+                data.sequence,
+                picture.sha256,
+                objects(message, picture.part)
+            ],
         )?;
     }
     Ok(match case {
@@ -188,12 +194,20 @@ fn update_case(
     Ok(())
 }
 
-/// The objects of the message that came with a picture: the boxes that fit it.
-fn objects(message: &EventMessage) -> String {
+/// The objects of the message that came with a picture: the boxes that fit it, or the part that it shows.
+fn objects(message: &EventMessage, part: Option<[f32; 4]>) -> String {
     let cleared = message.data.phase == PhaseName::Ended;
     // The picture at the end shows that the things are gone.
     let list = if cleared { &[] } else { message.data.objects.as_slice() };
-    serde_json::to_string(list).unwrap_or_else(|_| "[]".into())
+    let shown = list.iter().filter_map(|object| {
+        let Some([x0, y0, x1, y1]) = part else { return Some(object.clone()) };
+        let across = |x: f32| (x - x0) / (x1 - x0);
+        let down = |y: f32| (y - y0) / (y1 - y0);
+        let b = object.bbox;
+        let bbox = NormBox::clamped(across(b.x0()), down(b.y0()), across(b.x1()), down(b.y1()))?;
+        Some(Object { bbox, ..object.clone() })
+    });
+    serde_json::to_string(&shown.collect::<Vec<_>>()).unwrap_or_else(|_| "[]".into())
 }
 
 fn evict(transaction: &Transaction, max: i64) -> rusqlite::Result<()> {

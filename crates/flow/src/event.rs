@@ -144,6 +144,8 @@ pub struct Event {
     pub place: Option<MapPoint>,
     /// What another camera told of first and is the same problem: this is another view of it, no second one.
     pub same_as: Option<SameAs>,
+    /// This look shows it better than those before: its evidence is this part of the picture, as a close-up.
+    pub near: Option<NormBox>,
     /// What a second model made of it, where its rule asks one.
     pub confirmed_by: Option<Confirmation>,
     /// Which model saw it.

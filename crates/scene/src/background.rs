@@ -225,6 +225,23 @@ impl Background {
         self.take_long(gain, seconds, scratch);
     }
 
+    /// Also covered: what a model sees standing there. It may look like the ground in grey: cartons on a dry road do.
+    pub fn cover_with(&mut self, standing: impl Iterator<Item = NormBox>) {
+        if self.unsettled.is_some() || self.columns == 0 {
+            return;
+        }
+        let (columns, rows) = (self.columns as f32, self.rows as f32);
+        for place in standing {
+            // Cells of which more than half lies in it.
+            let (first, end) =
+                ((place.x0() * columns).round() as usize, (place.x1() * columns).round() as usize);
+            let (top, bottom) = ((place.y0() * rows).round() as usize, (place.y1() * rows).round() as usize);
+            for row in top..bottom.min(self.rows) {
+                self.covered[row * self.columns..][first.min(self.columns)..end.min(self.columns)].fill(true);
+            }
+        }
+    }
+
     /// How much of each zone is covered. `None`: not known now.
     pub fn covered(&mut self, zones: &[Zone], ignore: &[Polygon]) -> Vec<Option<Covered>> {
         if self.unsettled.is_some() || self.looks < WARM_UP_LOOKS || self.columns == 0 {

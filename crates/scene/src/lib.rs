@@ -15,6 +15,7 @@ mod background;
 mod condition;
 mod ground;
 mod motion;
+mod near;
 mod neighbours;
 mod presets;
 mod rules;

@@ -6,6 +6,7 @@ mod questions;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fleet::{Camera, Rule, Zone};
 use flow::{
@@ -22,6 +23,10 @@ use crate::tracker::{Memory, Need, Tracker};
 
 pub use clocks::Clock;
 pub use questions::{Answer, Question, QuestionId};
+
+/// What a model has seen in one place for this long, on most looks, stands there: as long as the background takes to
+/// believe the same of what no model knows.
+const STANDS: Duration = Duration::from_secs(30);
 
 /// The state of one camera.
 #[derive(Debug)]
@@ -131,7 +136,7 @@ impl Scene {
     pub fn look(&mut self, look: &Detections, luma: Option<&Luma>) -> Vec<Event> {
         debug_assert_eq!(look.frame.camera, self.camera, "a look of another camera");
         self.forget_questions();
-        self.shown = self.shows(luma, look.captured);
+        self.shown = self.shows(luma, look);
         let Some(shown) = self.shown else {
             self.wants_look = false;
             return Vec::new();
@@ -157,18 +162,20 @@ impl Scene {
     }
 
     /// Which of its sights the camera shows, if its zones can be judged.
-    fn shows(&mut self, luma: Option<&Luma>, now: Timestamp) -> Option<usize> {
+    fn shows(&mut self, luma: Option<&Luma>, look: &Detections) -> Option<usize> {
         match (&mut self.guard, luma) {
             (Guard::Fixed(watchman), Some(luma)) => {
-                self.condition = watchman.look(luma, now);
+                self.condition = watchman.look(luma, look.captured);
                 (self.condition == Condition::Good).then_some(0)
             }
             (Guard::Fixed(_), None) => Some(0),
             (Guard::Turning(presets), Some(luma)) => {
-                let shown = presets.look(luma, now);
+                let shown = presets.look(luma, look.captured);
                 self.condition = presets.condition();
                 shown
             }
+            // Nothing has moved since the last picture, not the camera either.
+            (Guard::Turning(_), None) if look.basis == Basis::Unchanged => self.shown,
             (Guard::Turning(_), None) => None,
         }
     }
@@ -219,6 +226,21 @@ impl Scene {
 
     fn watches(&self) -> impl Iterator<Item = &Watch> {
         self.sights.iter().flat_map(|sight| &sight.mind.watches)
+    }
+
+    /// Those of what the camera shows now.
+    pub(crate) fn watches_shown(&self) -> impl Iterator<Item = &Watch> {
+        self.shown.into_iter().flat_map(|shown| &self.sights[shown].mind.watches)
+    }
+
+    pub(crate) fn watches_shown_mut(&mut self) -> impl Iterator<Item = &mut Watch> {
+        let shown = self.shown.and_then(|shown| self.sights.get_mut(shown));
+        shown.into_iter().flat_map(|sight| &mut sight.mind.watches)
+    }
+
+    /// Says where events of what the camera shows now are.
+    pub(crate) fn place_shown(&self, events: &mut [Event]) {
+        self.shown.into_iter().for_each(|shown| self.sights[shown].place(events));
     }
 
     /// What to keep over a restart.
@@ -301,6 +323,7 @@ impl Sight {
     ) -> Vec<Option<Covered>> {
         let (Some(background), Some(luma)) = (&mut self.background, luma) else { return Vec::new() };
         background.look(luma, detections, now);
+        background.cover_with(self.mind.tracker.standing(STANDS, now));
         background.covered(&self.zones, &self.ignore)
     }
 

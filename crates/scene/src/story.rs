@@ -2,9 +2,11 @@
 
 use fleet::Rule;
 use flow::{
-    Confirmation, Detections, Event, EventId, EventObject, NormBox, Phase, Score, SituationId, SituationKey,
-    Timestamp, ZoneId,
+    Confirmation, Detections, Event, EventId, EventObject, HostPicture, NormBox, Phase, Score, SituationId,
+    SituationKey, Timestamp, ZoneId,
 };
+
+use crate::near;
 
 /// The part of a situation that its events show.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -25,6 +27,11 @@ pub(crate) struct Story {
     recurs: Option<EventId>,
     /// The desk has said that it is no problem.
     dismissed: bool,
+    /// How well it is seen in the best picture that was sent, and how often a better one was.
+    #[serde(default)]
+    shown: f32,
+    #[serde(default)]
+    shown_better: u8,
     /// What a second model said before it began.
     #[serde(default)]
     confirmed_by: Option<Confirmation>,
@@ -60,6 +67,8 @@ impl Story {
             objects: seen.objects,
             recurs,
             dismissed: false,
+            shown: 0.0,
+            shown_better: 0,
             confirmed_by: None,
         };
         let event = story.event(rule, Phase::Began, look);
@@ -83,6 +92,40 @@ impl Story {
     /// Notes what a second model said; its events tell.
     pub fn confirm(&mut self, confirmation: Confirmation) {
         self.confirmed_by = Some(confirmation);
+    }
+
+    /// Whether it is young, and a better look of it may yet be sent.
+    pub fn may_be_shown_better(&self) -> bool {
+        let age = self.last_seen.duration_since(self.began).unsigned_abs();
+        self.shown_better < near::MOST && age <= near::YOUNG && !self.dismissed
+    }
+
+    /// Whether it was seen in this look.
+    pub fn is_seen_in(&self, look: &Detections) -> bool {
+        self.last_seen == look.captured
+    }
+
+    /// Takes how well a look shows it; the event to send, where that is clearly better than what was sent.
+    pub fn show_near(
+        &mut self,
+        rule: &Rule,
+        judged: Option<(f32, NormBox)>,
+        picture: &HostPicture,
+        look: &Detections,
+    ) -> Option<Event> {
+        if self.began == look.captured {
+            self.shown = near::of_first(judged.map(|(quality, _)| quality), picture);
+        }
+        let (quality, part) = judged?;
+        if !near::is_better(quality, self.shown) {
+            return None;
+        }
+        (self.shown, self.shown_better) = (quality, self.shown_better + 1);
+        // The next `updated` comes when it is due.
+        let last_sent = self.last_sent;
+        let event = self.event(rule, Phase::Updated, look);
+        self.last_sent = last_sent;
+        Some(Event { near: Some(part), ..event })
     }
 
     /// Its id.
@@ -128,6 +171,7 @@ impl Story {
             recurs: self.recurs,
             place: None,
             same_as: None,
+            near: None,
             confirmed_by: self.confirmed_by.clone(),
             model: look.model.clone(),
             frame: look.frame.clone(),

@@ -250,6 +250,16 @@ impl Tracker {
         self.unwatched
     }
 
+    /// Where things have been standing for at least `time`, seen on most of the looks and on the newest one.
+    pub(crate) fn standing(&self, time: Duration, now: Timestamp) -> impl Iterator<Item = NormBox> {
+        let stands = move |track: &&Track| {
+            let stand = track.stand();
+            let often = stand.hits() > 2 && stand.seen_share() > 0.5;
+            track.presence == Presence::Seen && often && stand.stood_for(now) >= time
+        };
+        self.memory.tracks.iter().filter(stands).map(|track| track.stand().place())
+    }
+
     /// When it looked last.
     pub fn last_look(&self) -> Option<Timestamp> {
         self.memory.last_look

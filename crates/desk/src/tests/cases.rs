@@ -125,6 +125,22 @@ fn what_two_cameras_see_is_one_case_in_any_order_and_over_when_both_say_so() {
 }
 
 #[test]
+fn a_close_up_has_its_boxes_where_they_are_in_it() {
+    let desk = desk(1 << 20);
+    let (mut message, jpeg) = (message(1, 1), jpeg(64));
+    message.data.objects.truncate(1);
+    message.data.objects[0].bbox = flow::NormBox::new(0.3, 0.4, 0.5, 0.6).unwrap();
+    let picture = &mut message.data.evidence[0];
+    (picture.role, picture.sha256, picture.part) =
+        (Role::Near, jpeg.sha256.clone(), Some([0.2, 0.2, 0.6, 0.6]));
+    desk.receive(&message);
+    desk.store.keep_picture(message.data.event, Role::Near, &jpeg.sha256, &jpeg.bytes).unwrap();
+    let case = desk.store.cases(None, 10).unwrap().remove(0);
+    let bbox = case.pictures[0].objects[0].bbox.to_array().map(|v| (v * 100.0).round());
+    assert_eq!((case.pictures[0].role, bbox), (Role::Near, [25.0, 50.0, 75.0, 100.0]));
+}
+
+#[test]
 fn the_pictures_of_both_cameras_are_in_the_case() {
     let desk = desk(1 << 20);
     let (jpeg, first) = (jpeg(64), message(1, 0));

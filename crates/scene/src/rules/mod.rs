@@ -18,6 +18,7 @@ use flow::{
     Timestamp,
 };
 
+use crate::story::Story;
 use crate::tracker::Track;
 use confirm::{Begun, Doubts, Subject};
 use memory::Memory;
@@ -101,6 +102,23 @@ impl State {
             RuleKind::Cross(_) => Found::Line(Crossings::default()),
         };
         Self { applies_since: None, memory: Memory::default(), doubts: Doubts::default(), found }
+    }
+
+    /// What its open situations are told by.
+    pub fn stories_mut(&mut self) -> Box<dyn Iterator<Item = &mut Story> + '_> {
+        match &mut self.found {
+            Found::Things(things) => Box::new(things.stories_mut()),
+            Found::Zone(clock) => Box::new(clock.story_mut().into_iter()),
+            Found::Line(_) => Box::new(std::iter::empty()),
+        }
+    }
+
+    fn stories(&self) -> Box<dyn Iterator<Item = &Story> + '_> {
+        match &self.found {
+            Found::Things(things) => Box::new(things.stories()),
+            Found::Zone(clock) => Box::new(clock.story().into_iter()),
+            Found::Line(_) => Box::new(std::iter::empty()),
+        }
     }
 
     /// Whether this is the state of such a rule.
@@ -260,6 +278,11 @@ impl Watch {
     /// How many situations a second model has held back so far.
     pub fn rejected(&self) -> u32 {
         self.state.doubts.rejected()
+    }
+
+    /// What its open situations are told by.
+    pub fn stories(&self) -> impl Iterator<Item = &Story> {
+        self.state.stories()
     }
 
     /// How many situations did not begin of late because of the rule's cap.

@@ -77,6 +77,11 @@ impl Situation {
         &mut self.story
     }
 
+    /// The same, to read.
+    pub fn told_by(&self) -> &Story {
+        &self.story
+    }
+
     /// Whether a track is part of it.
     pub fn has(&self, track: u64) -> bool {
         self.members.iter().any(|member| member.track == track)

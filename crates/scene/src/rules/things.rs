@@ -6,6 +6,7 @@ use flow::{ClassName, Detections, Event, EventId, NormBox, Phase};
 use super::confirm::{Begun, Candidate, Subject, around};
 use super::situation::{Situation, standing};
 use super::{Place, View, foot, side_by_side};
+use crate::story::Story;
 use crate::tracker::{Presence, Stand, Track};
 
 /// Two tracks that overlap more than this are one thing: a second box on it opens no second situation.
@@ -33,6 +34,15 @@ struct Company {
 impl Things {
     pub fn has(&self, track: u64) -> bool {
         self.open.iter().any(|situation| situation.has(track))
+    }
+
+    /// What they are told by.
+    pub fn stories(&self) -> impl Iterator<Item = &Story> {
+        self.open.iter().map(Situation::told_by)
+    }
+
+    pub fn stories_mut(&mut self) -> impl Iterator<Item = &mut Story> {
+        self.open.iter_mut().map(Situation::story)
     }
 
     pub fn open_events(&self) -> impl Iterator<Item = EventId> {

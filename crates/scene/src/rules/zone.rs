@@ -53,6 +53,15 @@ impl ZoneClock {
         self.open.as_ref().map(Story::id)
     }
 
+    /// What an open situation is told by.
+    pub fn story(&self) -> Option<&Story> {
+        self.open.as_ref()
+    }
+
+    pub fn story_mut(&mut self) -> Option<&mut Story> {
+        self.open.as_mut()
+    }
+
     pub fn is_open(&self) -> bool {
         self.open.is_some()
     }
