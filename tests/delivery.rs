@@ -31,13 +31,13 @@ script: [park: {at: kerb_far, from: 8, to: 16}]
 ";
 
 /// Four cameras, each with a situation every 24 s, staggered.
-struct Street {
-    server: Server,
-    config: String,
+pub struct Street {
+    pub server: Server,
+    pub config: String,
 }
 
 impl Street {
-    fn open(runtime: &tokio::runtime::Runtime, dir: &Path, broker: SocketAddr) -> Self {
+    pub fn open(runtime: &tokio::runtime::Runtime, dir: &Path, broker: SocketAddr) -> Self {
         let timeline = Timeline::parse("street", STREET).unwrap();
         let clip = Arc::new(street::encode(&timeline, &mut |_, _| {}).unwrap());
         let server = runtime.block_on(Server::bind(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
@@ -77,7 +77,7 @@ cameras:
 }
 
 /// GET, as a client without any library would.
-fn get(addr: &str, path: &str) -> String {
+pub fn get(addr: &str, path: &str) -> String {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(addr).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n").unwrap();
@@ -91,7 +91,7 @@ fn made(worker: &Running) -> usize {
     worker.said().matches("疑似").count()
 }
 
-fn wait_until(what: &str, patience: Duration, mut done: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, patience: Duration, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + patience;
     while !done() {
         assert!(Instant::now() < deadline, "{what}: not within {patience:?}");

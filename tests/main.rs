@@ -10,12 +10,16 @@
 mod bad_input;
 mod bench;
 mod cameras;
+mod confirm;
+mod contract;
 mod crash;
 mod delivery;
 mod demo;
 mod diff;
+mod evidence;
 mod gate;
 mod memory;
+mod neighbours;
 mod pictures;
 mod probe;
 mod real_video;

@@ -56,6 +56,19 @@ fn what_the_url_alone_says() {
     assert!(at("mqtts://h").tls.unwrap().load().unwrap().roots.is_none());
 }
 
+#[test]
+fn onvif_events_have_a_prefix_that_is_one() {
+    let folder = folder();
+    let load = |prefix: &str| folder.load_text(&format!("{BASE}broker: {{onvif: \"{prefix}\"}}\n"));
+    assert_eq!(load("{camera}").unwrap().broker.onvif.as_deref(), Some("{camera}"));
+    assert_eq!(load("vms/{site}/{camera}").unwrap().broker.onvif.as_deref(), Some("vms/{site}/{camera}"));
+    assert_eq!(folder.load_text(BASE).unwrap().broker.onvif, None);
+    for prefix in ["/a", "a/", "a//b", "a/#", "+", "{worker}", "huiyan/v1/{site}", "a b"] {
+        let mistakes = load(prefix).unwrap_err().to_string();
+        assert!(mistakes.contains("broker.onvif") && mistakes.contains("is no prefix of a topic"), "{mistakes}");
+    }
+}
+
 /// One mistake each: what is written below [`BASE`], and what is said.
 #[test]
 fn each_mistake_has_its_message() {

@@ -3,7 +3,7 @@
 //
 //   node validate.mjs CONTRACT_FOLDER GOLDEN_FOLDER [CAPTURED.jsonl]
 //
-// A line of CAPTURED is {topic, retained, content_type, expiry, properties, payload (base64), protocol}. Exit code 1 with
+// A line of CAPTURED is {topic, retained, content_type, expiry, properties, payload (hexadecimal), protocol}. Exit code 1 with
 // every mistake found, each with file or topic.
 import { readFileSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -93,7 +93,7 @@ function message(where, seen, channels) {
   const { name, mqtt, message } = channel;
   counts[name] = (counts[name] ?? 0) + 1;
   where = `${where} ${seen.topic}`;
-  const payload = Buffer.from(seen.payload, 'base64');
+  const payload = Buffer.from(seen.payload, 'hex');
   if (seen.retained && !mqtt.retain) mistakes.push(`${where}: is retained`);
   // An open situation is cleared, and a look may be asked for, without a body.
   if (payload.length === 0 && (mqtt.retain || name === 'look')) return;
