@@ -35,4 +35,4 @@ mod worker;
 
 pub use backend::Backend;
 pub use fault::{DecodeError, Fault};
-pub use pool::{Full, Pool, PoolOptions};
+pub use pool::{Full, Masks, Pool, PoolOptions, masks_of};

@@ -1,5 +1,6 @@
 //! The pool's outside: queues in front, threads behind.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -7,8 +8,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use fleet::Decoding;
-use flow::{AccessUnit, CameraId, Flow, Frame, Role};
+use fleet::{Camera, Decoding};
+use flow::{AccessUnit, CameraId, Flow, Frame, Polygon, Role};
 use gstreamer as gst;
 
 use crate::backend::Backend;
@@ -28,11 +29,22 @@ pub struct PoolOptions {
     pub max_chained: usize,
     /// What decodes.
     pub decoding: Decoding,
+    /// Cameras with parts that nobody may see: they are black in every picture that comes out.
+    pub masks: Masks,
+}
+
+/// Parts of the picture that nobody may see, of the cameras that have such.
+pub type Masks = Arc<HashMap<CameraId, Arc<[Polygon]>>>;
+
+/// Those of a fleet's cameras.
+pub fn masks_of<'c>(cameras: impl IntoIterator<Item = &'c Camera>) -> Masks {
+    let masked = cameras.into_iter().filter(|camera| !camera.masks.is_empty());
+    Arc::new(masked.map(|camera| (camera.id.clone(), camera.masks.clone())).collect())
 }
 
 impl Default for PoolOptions {
     fn default() -> Self {
-        Self { threads: 0, queue: 16, max_chained: 4, decoding: Decoding::Software }
+        Self { threads: 0, queue: 16, max_chained: 4, decoding: Decoding::Software, masks: Arc::default() }
     }
 }
 
@@ -85,6 +97,7 @@ impl Pool {
             counters: Counters::default(),
             output: Box::new(output),
             on_error: Box::new(on_error),
+            masks: options.masks,
             abort: AtomicBool::new(false),
         });
         let queue = options.queue.max(1);

@@ -13,6 +13,7 @@ use crate::alone::Alone;
 use crate::backend::Backend;
 use crate::chained::{Chained, Outcome, id};
 use crate::counters::{Counters, Reason};
+use crate::pool::Masks;
 
 /// A chained decoder that was not used for so long may be taken away from its camera.
 const STALE: Duration = Duration::from_secs(10);
@@ -28,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) output: Box<Output>,
     pub(crate) on_error: Box<OnError>,
+    pub(crate) masks: Masks,
     /// The deadline of the shutdown has passed: empty the queues without decoding.
     pub(crate) abort: AtomicBool,
 }
@@ -36,7 +38,9 @@ impl Shared {
     fn settle(&self, outcome: Outcome) {
         match outcome {
             Outcome::Picture(id, captured, picture) => {
-                (self.output)(Frame::host(id, captured, picture));
+                // Here, since whoever sees a picture sees a frame, and its small copy is made of what is left.
+                let masks = self.masks.get(&id.camera).map_or(&[][..], |masks| masks);
+                (self.output)(Frame::host(id, captured, picture.masked(masks)));
                 // Counted after the hand-over, so that an idle account means that all frames have arrived.
                 self.counters.passed.add(1);
             }
@@ -224,6 +228,7 @@ mod tests {
             key,
             role: Role::Chained { deliver: true },
             lost_before: 0,
+            bytes_between: 0,
             data: crate::testing::coded(),
         }
     }
@@ -237,6 +242,7 @@ mod tests {
             counters: Counters::default(),
             output: Box::new(move |frame| to_arrived.lock().unwrap().push(frame.id.camera)),
             on_error: Box::new(|_, _| {}),
+            masks: Arc::default(),
             abort: AtomicBool::new(false),
         });
         let mut worker = Worker::new(shared.clone(), 1);

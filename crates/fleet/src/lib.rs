@@ -5,20 +5,26 @@
 //! right), and only a tree without mistakes becomes a [`Fleet`], whose types leave nothing to check later.
 
 mod address;
+mod broker;
 mod calendar;
 mod camera;
 mod cameras;
 mod card;
 mod check;
 mod codes;
+mod confirm;
+mod der;
+mod evidence;
 #[cfg(test)]
 mod example;
 mod gate;
 pub mod generate;
+mod ground;
 mod hardware;
 mod load;
 mod look;
 mod mistake;
+mod presets;
 mod rule;
 mod rule_shapes;
 mod rules;
@@ -30,18 +36,24 @@ mod single;
 mod sources;
 mod tables;
 mod tiles;
+mod tls;
 mod tree;
 mod units;
 
+pub use broker::{Address, Broker, MqttVersion};
 pub use calendar::Calendar;
 pub use camera::{Camera, Certificate, Location, Look, OnLongKeys, Priority, Sampling, Transport, Zone};
 pub use card::{
     Activation, Boxes, Channels, Extra, Filter, Head, Layout, ModelCard, NO_CLASS, Output, Range, Resize,
     Thresholds,
 };
+pub use evidence::{Evidence, S3, Store};
+pub use confirm::Confirm;
 pub use gate::Gate;
+pub use ground::{Ground, metres, moved};
 pub use hardware::{Decoding, Provider};
 pub use mistake::{Mistake, Mistakes};
+pub use presets::Preset;
 pub use rule::{
     Code, Confirmed, Count, Coverage, Cross, Direction, Dwell, Per, Perspective, Rule, RuleKind, Situation,
     Together,
@@ -50,6 +62,7 @@ pub use schema::{card_schema, schema};
 pub use secret::{Credentials, Secret, SecretRef};
 pub use single::{broker_url, camera_url};
 pub use tiles::Tiles;
+pub use tls::{Identity, Tls, TlsError, TlsFiles};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -71,6 +84,8 @@ pub struct Fleet {
     pub broker: Broker,
     /// The desk.
     pub desk: Desk,
+    /// What becomes of evidence pictures.
+    pub evidence: Evidence,
     /// How the stages are sized.
     pub node: Node,
     /// Models by id; the folder that holds `card.yaml`.
@@ -81,19 +96,6 @@ pub struct Fleet {
     pub cameras: Vec<Arc<Camera>>,
     /// SHA-256 of everything read, lower-case hex: events carry it.
     pub config_hash: String,
-}
-
-/// The MQTT broker.
-#[derive(Debug, Clone)]
-pub struct Broker {
-    /// Host name or address.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// User name and password, where the broker asks for them.
-    pub credentials: Option<Credentials>,
-    /// How long a subscriber's missed message stays of interest (MQTT 5 message expiry interval).
-    pub message_expiry: std::time::Duration,
 }
 
 /// The desk.

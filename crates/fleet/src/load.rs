@@ -10,10 +10,10 @@ use crate::cameras::Cameras;
 use crate::card::hex;
 use crate::check::{Entry, Fields, Item, Value};
 use crate::mistake::{Mistakes, Path, Place, Problem, Report};
-use crate::shapes::{BROKER, DESK, NODE, ROOT};
+use crate::shapes::{DESK, NODE, ROOT};
 use crate::sources::Reader;
-use crate::tables::{Known, Tables};
-use crate::{Broker, Credentials, Decoding, Desk, Fleet, Node, Provider};
+use crate::tables::Tables;
+use crate::{Decoding, Desk, Fleet, Node, Provider, broker, evidence};
 
 /// Looks up an environment variable.
 type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
@@ -99,7 +99,8 @@ fn build(root: &Fields, cameras: Vec<Item>, cx: &mut Context<'_>) -> Option<Flee
         cx.report.add(start, &Path::Root.key("site"), None, problem);
     }
     let tables = Tables::read(root, cx);
-    let broker = broker(root, &tables.credentials, cx);
+    let broker = broker::read(root, &tables.credentials, cx);
+    let evidence = evidence::read(root, &tables.credentials, cx);
     let cameras = Cameras::new(&tables, cx).read(cameras);
     tables.check_class_names(cx);
     let data_dir = root.text("data_dir");
@@ -115,30 +116,12 @@ fn build(root: &Fields, cameras: Vec<Item>, cx: &mut Context<'_>) -> Option<Flee
         data_dir: cx.resolve(data_place, &data_dir?),
         broker: broker?,
         desk: Desk { listen: root.map("desk").unwrap_or(&Fields::empty(&DESK)).listen("listen")? },
+        evidence: evidence?,
         node: node(root, cx)?,
         models,
         situations,
         cameras,
         config_hash: hex(&std::mem::take(&mut cx.hash).finalize()),
-    })
-}
-
-fn broker(root: &Fields, known: &Known<Credentials>, cx: &mut Context<'_>) -> Option<Broker> {
-    let empty = Fields::empty(&BROKER);
-    let fields = root.map("broker").unwrap_or(&empty);
-    let mut credentials = None;
-    if let Some(item) = fields.item("credentials")
-        && let Some(name) = item.text()
-    {
-        let path = Path::Root.key("broker");
-        credentials = known.find(name, item.place, &path.key("credentials"), &mut cx.report);
-    }
-    let url = fields.url("url")?;
-    Some(Broker {
-        host: url.host_str()?.trim_matches(['[', ']']).to_owned(),
-        port: url.port().unwrap_or(1883),
-        credentials: credentials.map(|found| (*found).clone()),
-        message_expiry: fields.duration("message_expiry")?,
     })
 }
 

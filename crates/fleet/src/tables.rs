@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use flow::{ClassName, ModelId, Polygon, SituationId, ZoneId};
 
-use crate::card;
+use crate::card::{self, Head};
 use crate::check::{Entry, Fields, Item, Value};
 use crate::codes::CodeSets;
 use crate::gate::GatePart;
@@ -80,6 +81,7 @@ pub(crate) struct Model {
     pub id: ModelId,
     pub dir: PathBuf,
     pub classes: Vec<ClassName>,
+    pub head: Head,
 }
 
 /// What the cameras of a class share.
@@ -93,6 +95,7 @@ pub(crate) struct Class {
     pub model: Option<Arc<Model>>,
     pub watch: Option<Watch>,
     pub credentials: Option<Arc<Credentials>>,
+    pub keep_evidence: Option<Duration>,
     /// Something above is absent because it is wrong.
     pub wrong: bool,
 }
@@ -138,7 +141,7 @@ impl Tables {
         let credentials = Known::read("login", "credentials", root, cx, login);
         let models = Known::read("model", "models", root, cx, model);
         let situations = Known::read("situation", "situations", root, cx, |entry, path, cx| {
-            rules::situation(entry, path, &clock, &codes, &mut listed, cx)
+            rules::situation(entry, path, &clock, &codes, &models, &mut listed, cx)
         });
         let classes = Known { what: "class", things: BTreeMap::new() };
         let compared = RefCell::default();
@@ -181,6 +184,7 @@ impl Tables {
             model,
             watch,
             credentials,
+            keep_evidence: fields.duration("keep_evidence"),
         })
     }
 
@@ -331,7 +335,7 @@ fn login(entry: &Entry, path: &Path<'_>, cx: &mut Context<'_>) -> Option<Credent
     Some(Credentials { user: user?, password: Secret::new(password?) })
 }
 
-fn secret_ref(text: &str, item: &Item, cx: &Context<'_>) -> Option<SecretRef> {
+pub(crate) fn secret_ref(text: &str, item: &Item, cx: &Context<'_>) -> Option<SecretRef> {
     match text.split_once(':') {
         Some(("env", name)) => Some(SecretRef::Env(name.to_owned())),
         Some(("file", path)) => Some(SecretRef::File(cx.resolve(item.place, path))),
@@ -378,5 +382,5 @@ fn model(entry: &Entry, path: &Path<'_>, cx: &mut Context<'_>) -> Option<Model> 
         cx.report.add(entry.place, path, Some(text), problem);
         return None;
     }
-    Some(Model { id: card.id, dir, classes: card.classes })
+    Some(Model { id: card.id, dir, classes: card.classes, head: card.head })
 }

@@ -45,7 +45,8 @@ fn fill_touched(
 ) {
     let points = polygon.points();
     let at = |p: &NormPoint| [f64::from(p.x) * width, f64::from(p.y) * height];
-    let edges: Vec<_> = points.iter().zip(points.iter().cycle().skip(1)).map(|(a, b)| [at(a), at(b)]).collect();
+    let edges: Vec<_> =
+        points.iter().zip(points.iter().cycle().skip(1)).map(|(a, b)| [at(a), at(b)]).collect();
     let low = |v: f64| (v.floor().max(0.0) as usize).min(columns - 1);
     let span = edges.iter().fold([f64::MAX, f64::MIN], |[lo, hi], [a, _]| [lo.min(a[1]), hi.max(a[1])]);
     for row in span[0].floor().max(0.0) as usize..rows.min(span[1].floor() as usize + 1) {
@@ -86,7 +87,8 @@ mod tests {
 
     fn picture(width: u32, height: u32, luma: u8) -> HostPicture {
         let half = (width.div_ceil(2) * height.div_ceil(2)) as usize;
-        let plane = |bytes, fill, stride: u32| Plane { data: vec![fill; bytes].into(), stride: stride as usize };
+        let plane =
+            |bytes, fill, stride: u32| Plane { data: vec![fill; bytes].into(), stride: stride as usize };
         let planes = [
             plane((width * height) as usize, luma, width),
             plane(half, 90, width.div_ceil(2)),
@@ -120,7 +122,16 @@ mod tests {
 
     #[test]
     fn a_concave_mask_leaves_its_notch() {
-        let mask = polygon(&[(0.0, 0.0), (1.0, 0.0), (1.0, 0.99), (0.71, 0.99), (0.71, 0.29), (0.29, 0.29), (0.29, 0.99), (0.0, 0.99)]);
+        let mask = polygon(&[
+            (0.0, 0.0),
+            (1.0, 0.0),
+            (1.0, 0.99),
+            (0.71, 0.99),
+            (0.71, 0.29),
+            (0.29, 0.29),
+            (0.29, 0.99),
+            (0.0, 0.99),
+        ]);
         let luma = rows(&picture(10, 10, 200).masked(&[mask]), 0);
         assert_eq!((&*luma[2], &*luma[5]), ("##########", "###....###"));
     }
@@ -136,14 +147,18 @@ mod tests {
     fn nothing_that_was_under_a_mask_is_left() {
         let whole = [Polygon::whole()];
         for (width, height) in [(33, 17), (1, 1), (64, 48)] {
-            let (a, b) = (picture(width, height, 30).masked(&whole), picture(width, height, 220).masked(&whole));
+            let (a, b) =
+                (picture(width, height, 30).masked(&whole), picture(width, height, 220).masked(&whole));
             for (a, b) in a.planes().iter().zip(b.planes()) {
                 assert_eq!(a.data, b.data);
                 assert!(a.data.iter().all(|v| *v == a.data[0]));
             }
         }
         let luma = crate::Luma::of(&picture(64, 48, 220).masked(&whole));
-        assert_eq!(format!("{luma:?}"), format!("{:?}", crate::Luma::of(&picture(64, 48, 30).masked(&whole))));
+        assert_eq!(
+            format!("{luma:?}"),
+            format!("{:?}", crate::Luma::of(&picture(64, 48, 30).masked(&whole)))
+        );
     }
 
     #[test]
