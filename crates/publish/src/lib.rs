@@ -32,8 +32,8 @@ pub use ear::{Ear, EarCounters, Heard, HeardError, OnHeard, ReplyTo, read as rea
 pub use evidence::{Blur, EvidenceError, Jpeg};
 pub use mqtt::backoff;
 pub use metrics::{BOUNDS_MS, Delivered, Histogram, Metrics};
-pub use outbox::{
+pub use outbox::{Retention, 
     Depth, HELD_BYTES, HELD_EVENTS, Outbox, OutboxError, Salvage, SceneState, Trouble, TroubleKind,
 };
-pub use publisher::{Link, Options, Publisher, StartError, State, Stored, SubmitError, Submitted};
+pub use publisher::{EvidenceOptions, Link, Options, Publisher, StartError, State, Stored, SubmitError, Submitted};
 pub use wire::ModelInfo;

@@ -33,6 +33,8 @@ pub struct Metrics {
     pub events: Flow,
     /// Evidence pictures, likewise (`evicted`, `replaced`, `lost`).
     pub evidence: Flow,
+    /// Messages of every kind that the broker has acknowledged, but for those that a newer one had replaced meanwhile.
+    pub messages_acked: u64,
     /// Messages that the broker refused, by its reason. They are kept and tried again.
     pub refused: Vec<(String, u64)>,
     /// From submitting to the disk: how long events waited for their transaction, the sync included.

@@ -30,15 +30,19 @@ use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use flow::{CameraId, Counter, EventId, Timestamp};
+use flow::{CameraId, Counter, EventId, SituationId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::evidence::folder::{KeySource, LazyFolder};
+use crate::evidence::KEY_FILE;
 use crate::metrics::{Delivered, Times};
 use crate::wire::Role;
 use ahead::Ahead;
 use core::{Core, Job, Left, Refusal, State, Store, Why};
 pub use core::{HELD_BYTES, HELD_EVENTS};
 use evidence::Files;
+pub use evidence::Retention;
+pub(crate) use evidence::Waiting;
 pub use file::Salvage;
 use file::Place;
 pub(crate) use property::PushedProperty;
@@ -67,6 +71,7 @@ pub(crate) type Observer = Box<dyn Fn(&Delivered) + Send + Sync>;
 pub(crate) struct Counters {
     pub events_in: Counter,
     pub events_acked: Counter,
+    pub messages_acked: Counter,
     pub duplicates: Counter,
     pub pictures_in: Counter,
     pub pictures_acked: Counter,
@@ -102,9 +107,16 @@ pub(crate) struct Push {
 #[derive(Debug, Clone)]
 pub(crate) struct PushedPicture {
     pub role: Role,
-    pub topic: String,
+    /// Where it is published; `None`: it goes to a store instead.
+    pub topic: Option<String>,
     pub sha256: String,
-    pub bytes: usize,
+    /// Bytes of all its files.
+    pub bytes: u64,
+    /// Name of its files.
+    pub name: String,
+    pub camera: CameraId,
+    pub class: Arc<str>,
+    pub situation: SituationId,
 }
 
 /// What a camera's scene remembers, as its crate writes it.
@@ -161,8 +173,19 @@ impl Outbox {
         evidence_max_bytes: u64,
         max_bytes: Option<u64>,
     ) -> Result<Self, OutboxError> {
+        let key = KeySource::File(dir.join(KEY_FILE));
+        let folder = LazyFolder::new(dir.join("evidence"), String::new(), key);
+        Self::open_with(dir, (evidence_max_bytes, folder, Retention::default()), max_bytes)
+    }
+
+    /// The same, with pictures signed and kept as is said.
+    pub(crate) fn open_with(
+        dir: &Path,
+        (evidence_max_bytes, folder, retention): (u64, LazyFolder, Retention),
+        max_bytes: Option<u64>,
+    ) -> Result<Self, OutboxError> {
         let place = Place { path: dir.join("outbox.sqlite"), max_bytes };
-        let files = Files { dir: dir.join("evidence"), max_bytes: evidence_max_bytes };
+        let files = Files::new(dir, evidence_max_bytes, folder, retention);
         let core = Arc::new(Core::new(State { ahead: Ahead::new(), ..State::default() }));
         let mut writer = Writer {
             core: core.clone(),

@@ -10,14 +10,18 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::evidence::{Blur, Jpeg};
+use crate::evidence::folder::{KeySource, LazyFolder, New, Placed};
+use crate::evidence::keeper::{Keeper, SharedStoreState, StoreState};
+use crate::evidence::{
+    Blur, Jpeg, KEY_FILE, KeyError, Seal, SealError, SigningKey, Store, StoreError, Why, side,
+};
 use crate::link;
 use crate::message::Speaker;
 use crate::metrics::{Delivered, Metrics};
 use crate::outbox::{
-    Depth, Outbox, OutboxError, Push, Pushed, PushedPicture, PushedProperty, Salvage, SceneState, Trouble, TroubleKind,
+    Depth, Outbox, OutboxError, Push, Pushed, PushedPicture, PushedProperty, Salvage, SceneState, Trouble, TroubleKind, Retention,
 };
-use crate::wire::{Evidence, HealthMessage, ModelInfo, Onvif, PhaseName, Role, Topic};
+use crate::wire::{EventMessage, Evidence, EvidenceRecord, HealthMessage, ModelInfo, Onvif, PhaseName, Role, Topic};
 
 /// What a publisher needs to know.
 #[derive(Debug, Clone)]
@@ -38,10 +42,45 @@ pub struct Options {
     pub config_hash: String,
     /// What is made unrecognisable in evidence.
     pub blur: Blur,
+    /// How evidence is signed, and where and for how long it is kept.
+    pub evidence: EvidenceOptions,
+}
+
+/// How evidence is signed, and where and for how long it is kept.
+#[derive(Debug, Clone, Default)]
+pub struct EvidenceOptions {
+    /// PKCS#8 PEM of the signing key; `None`: made at the first start, in the data directory.
+    pub key: Option<fleet::Secret>,
+    /// The `age` recipient of sealed originals; `None`: nothing unblurred touches a disk.
+    pub originals_for: Option<String>,
+    /// Where pictures go; `None`: they stay, and are sent over MQTT.
+    pub store: Option<fleet::Store>,
+    /// For how long they are kept.
+    pub retention: Retention,
+}
+
+impl EvidenceOptions {
+    /// As the fleet says.
+    pub fn from_fleet(fleet: &fleet::Fleet) -> Self {
+        let settings = &fleet.evidence;
+        let situations = fleet.situations.values();
+        let classes = fleet.cameras.iter();
+        let retention = Retention {
+            keep: Some(settings.keep),
+            by_situation: situations.filter_map(|s| Some((s.id.to_string(), s.keep_evidence?))).collect(),
+            by_class: classes.filter_map(|c| Some((c.class.to_string(), c.keep_evidence?))).collect(),
+        };
+        Self {
+            key: settings.key.clone(),
+            originals_for: settings.originals_for.clone(),
+            store: settings.store.clone(),
+            retention,
+        }
+    }
 }
 
 impl Options {
-    /// As the fleet says; persons are blurred.
+    /// As the fleet says.
     pub fn from_fleet(fleet: &fleet::Fleet) -> Self {
         Self {
             site: fleet.site.clone(),
@@ -51,7 +90,8 @@ impl Options {
             evidence_max_bytes: fleet.node.evidence_max_bytes,
             outbox_max_bytes: None,
             config_hash: fleet.config_hash.clone(),
-            blur: Blur::default(),
+            blur: Blur { also: fleet.evidence.also_blur.clone(), ..Blur::default() },
+            evidence: EvidenceOptions::from_fleet(fleet),
         }
     }
 }
@@ -72,6 +112,15 @@ pub enum StartError {
     /// The outbox does not open.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
+    /// The configured signing key is none.
+    #[error("evidence.key: {0}")]
+    Key(#[from] KeyError),
+    /// The configured recipient of originals is none.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The configured store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// An event that was not stored.
@@ -163,6 +212,10 @@ pub struct Publisher {
     /// The TopicPrefix of ONVIF events, where they are wanted.
     onvif: Option<Box<str>>,
     blur: Blur,
+    seal: Option<Seal>,
+    store: Option<Store>,
+    store_state: SharedStoreState,
+    keeper: Mutex<Option<JoinHandle<()>>>,
     task: Mutex<Option<JoinHandle<()>>>,
     stop: CancellationToken,
     _stop_when_dropped: DropGuard,
@@ -217,9 +270,10 @@ impl Publisher {
                 source,
             })?;
         }
-        let outbox =
-            Outbox::open_within(&options.data_dir, options.evidence_max_bytes, options.outbox_max_bytes)?;
-        let outbox = Arc::new(outbox);
+        let evidence = &options.evidence;
+        let seal = evidence.originals_for.as_deref().map(Seal::to).transpose()?;
+        let store = evidence.store.as_ref().map(Store::open).transpose()?;
+        let outbox = Arc::new(open_outbox(&options)?);
         let shared = Arc::new(Shared::new());
         let (ready, disk) = (shared.clone(), shared.clone());
         outbox.hooks(
@@ -237,6 +291,9 @@ impl Publisher {
             config_hash: options.config_hash.clone(),
         };
         let blur = options.blur.clone();
+        let store_state = SharedStoreState::default();
+        let keeper = Keeper { outbox: outbox.clone(), store: store.clone(), state: store_state.clone() };
+        let keeper = handle.spawn(keeper.run(stop.clone()));
         let link = link::LinkTask::new(options, outbox.clone(), shared.clone());
         let task = handle.spawn(link.run(stop.clone()));
         Ok(Self {
@@ -245,6 +302,10 @@ impl Publisher {
             speaker,
             onvif,
             blur,
+            seal,
+            store,
+            store_state,
+            keeper: Mutex::new(Some(keeper)),
             task: Mutex::new(Some(task)),
             _stop_when_dropped: stop.clone().drop_guard(),
             stop,
@@ -324,6 +385,17 @@ impl Publisher {
         pushed.map_err(|source| SubmitError::Outbox { event, source })
     }
 
+    /// The message that reports an event, without evidence: what [`submit`](Self::submit) sends, but for the picture.
+    pub fn message(
+        &self,
+        event: &Event,
+        camera: &fleet::Camera,
+        situation: &fleet::Situation,
+        model: &ModelInfo,
+    ) -> EventMessage {
+        self.speaker.message(event, camera, situation, model, Vec::new())
+    }
+
     /// Has `observer` told of every event that the broker has acknowledged, with where its time went. It is called on
     /// the connection's task and must not take long. Once; whether nobody was told before.
     pub fn observe(&self, observer: impl Fn(&Delivered) + Send + Sync + 'static) -> bool {
@@ -362,17 +434,29 @@ impl Publisher {
         }
         let role = role_of(event);
         let site = || self.speaker.site.clone();
-        let jpeg = picture.and_then(|(frame, seen)| self.keep_picture(event, role, frame, seen));
-        let evidence_topic = Topic::Evidence { site: site(), event: event.id, role };
-        let list = jpeg.iter().map(|jpeg| evidence(event, role, &evidence_topic, jpeg)).collect();
+        let kept = picture.and_then(|(frame, seen)| self.keep_picture(event, role, model, frame, seen));
+        let topic = match self.store {
+            Some(_) => None,
+            None => Some(Topic::Evidence { site: site(), event: event.id, role }.to_string()),
+        };
+        let list = kept.iter().map(|(jpeg, placed)| {
+            let in_store = || self.store.as_ref().map(|store| store.reference(event.id, &format!("{}.jpg", placed.name)));
+            evidence(event, role, topic.clone().or_else(in_store).unwrap_or_default(), (jpeg, placed))
+        });
+        let list = list.collect();
         let message = self.speaker.message(event, camera, situation, model, list);
+        let class = camera.class.clone();
         let (situation, camera) = (event.key.situation.clone(), event.key.camera.clone());
-        let evidence_path = jpeg.as_ref().map(|_| self.outbox.evidence_path(event.id, role));
-        let picture = jpeg.map(|jpeg| PushedPicture {
+        let evidence_path = kept.as_ref().map(|(_, placed)| self.outbox.picture_path(event.id, &placed.name));
+        let picture = kept.map(|(jpeg, placed)| PushedPicture {
             role,
-            topic: evidence_topic.to_string(),
-            bytes: jpeg.bytes.len(),
+            topic,
+            bytes: placed.bytes,
             sha256: jpeg.sha256,
+            name: placed.name,
+            camera: camera.clone(),
+            class,
+            situation: situation.clone(),
         });
         let no_json = |source| SubmitError::Json { event: event.id, source };
         let body = message.to_json().map_err(no_json)?;
@@ -413,15 +497,62 @@ impl Publisher {
 
     /// An event without its picture is worth more than none: a picture that cannot be made or written is
     /// reported and left out.
-    fn keep_picture(&self, event: &Event, role: Role, frame: &Frame, seen: &[Detection]) -> Option<Jpeg> {
-        let jpeg = Jpeg::of_part(frame, seen, &self.blur, event.near.as_ref())
-            .inspect_err(|error| tracing::warn!(event = %event.id, %error, "event without evidence"))
-            .ok()?;
-        self.outbox
-            .write_file(event.id, role, &jpeg.bytes)
-            .inspect_err(|error| tracing::warn!(event = %event.id, %error, "event without evidence"))
-            .ok()?;
-        Some(jpeg)
+    fn keep_picture(
+        &self,
+        event: &Event,
+        role: Role,
+        model: &ModelInfo,
+        frame: &Frame,
+        seen: &[Detection],
+    ) -> Option<(Jpeg, Placed)> {
+        let without = |error: &dyn std::fmt::Display| {
+            tracing::warn!(event = %event.id, %error, "event without evidence");
+        };
+        let jpeg = Jpeg::of_part(frame, seen, &self.blur, event.near.as_ref());
+        let jpeg = jpeg.inspect_err(|error| without(error)).ok()?;
+        let side = side::of(event, role, model, seen, &self.blur, &jpeg);
+        let side = side.inspect_err(|error| without(error)).ok()?;
+        let original = self.seal.as_ref().and_then(|seal| {
+            let sealed = Jpeg::original(frame).map_err(|error| error.to_string());
+            let sealed = sealed.and_then(|plain| seal.seal(&plain).map_err(|error| error.to_string()));
+            sealed.inspect_err(|error| tracing::warn!(event = %event.id, error, "picture without original")).ok()
+        });
+        let new = New {
+            camera: &event.key.camera,
+            event: event.id,
+            sequence: event.sequence,
+            role,
+            captured: event.captured,
+            jpeg: &jpeg,
+            side: &side,
+            original: original.as_deref(),
+        };
+        let placed = self.outbox.keep_picture(&new).inspect_err(|error| without(error)).ok()?;
+        Some((jpeg, placed))
+    }
+
+    /// How many evidence pictures were deleted since the start, by reason, and how the store is doing with how many that
+    /// wait for it; `None`: no store is configured.
+    pub fn evidence_numbers(&self) -> (HashMap<Why, u64>, Option<(StoreState, u64)>) {
+        let store = self.store.as_ref().map(|_| {
+            let state = self.store_state.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            (state, self.outbox.count_waiting_for_store().unwrap_or(0))
+        });
+        (self.outbox.deleted(), store)
+    }
+
+    /// Deletes every evidence picture whose time is over at `now`, as happens once an hour; how many.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub fn sweep_evidence(&self, now: Timestamp) -> Result<u64, OutboxError> {
+        let mut all = 0;
+        loop {
+            match self.outbox.sweep(now)? {
+                0 => return Ok(all),
+                some => all += some,
+            }
+        }
     }
 
     /// Publishes how a camera is doing and where its time went, retained. Only the latest word about each camera counts; it is kept in
@@ -462,6 +593,7 @@ impl Publisher {
             salvaged: self.outbox.salvaged(),
             salvages: counters.salvages.get(),
             waits: counters.waits.get(),
+            messages_acked: counters.messages_acked.get(),
             events: Flow {
                 received: counters.events_in.get(),
                 passed: counters.events_acked.get(),
@@ -491,10 +623,12 @@ impl Publisher {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.stop.cancel();
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(task) = task {
-            // The task bounds its own goodbye.
-            let _ = task.await;
+        for task in [&self.task, &self.keeper] {
+            let task = task.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(task) = task {
+                // The task bounds its own goodbye.
+                let _ = task.await;
+            }
         }
         self.settle().await;
         Ok(self.outbox.depth())
@@ -510,9 +644,11 @@ impl Publisher {
     /// Ends the background task as a crash would: the connection breaks off.
     #[cfg(test)]
     pub(crate) async fn crash(self) {
-        let task = self.task.lock().unwrap().take().unwrap();
-        task.abort();
-        let _ = task.await;
+        for task in [&self.task, &self.keeper] {
+            let task = task.lock().unwrap().take().unwrap();
+            task.abort();
+            let _ = task.await;
+        }
     }
 }
 
@@ -555,14 +691,29 @@ fn role_of(event: &Event) -> Role {
     if event.near.is_some() { Role::Near } else { Role::from(PhaseName::from(event.phase)) }
 }
 
-fn evidence(event: &Event, role: Role, topic: &Topic, jpeg: &Jpeg) -> Evidence {
+fn evidence(event: &Event, role: Role, reference: String, (jpeg, placed): (&Jpeg, &Placed)) -> Evidence {
     Evidence {
         role,
         media_type: "image/jpeg".into(),
         sha256: jpeg.sha256.clone(),
-        reference: topic.to_string(),
+        reference,
         width: jpeg.width,
         height: jpeg.height,
         part: event.near.map(flow::NormBox::to_array),
+        record: Some(EvidenceRecord { seq: placed.link.seq, sha256: placed.link.sha256.clone() }),
     }
+}
+
+/// The outbox, with its pictures as the options say.
+fn open_outbox(options: &Options) -> Result<Outbox, StartError> {
+    let evidence = &options.evidence;
+    if let Some(pem) = &evidence.key {
+        SigningKey::from_pem(pem.reveal())?;
+    }
+    let dir = &options.data_dir;
+    let key = evidence.key.clone().map_or_else(|| KeySource::File(dir.join(KEY_FILE)), KeySource::Given);
+    let by = format!("{}/{}", options.site, options.worker);
+    let folder = LazyFolder::new(dir.join("evidence"), by, key);
+    let pictures = (options.evidence_max_bytes, folder, evidence.retention.clone());
+    Ok(Outbox::open_with(dir, pictures, options.outbox_max_bytes)?)
 }

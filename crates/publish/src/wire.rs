@@ -13,7 +13,7 @@ mod topic;
 
 pub use command::{LookAnswer, LookCommand, MAX_COMMAND_BYTES, Picture, Verdict, VerdictMessage};
 pub use event::{
-    CONTENT_TYPE, CameraInfo, Code, EventData, EventMessage, EventType, Evidence, LocationInfo,
+    CONTENT_TYPE, CameraInfo, Code, EventData, EventMessage, EventType, Evidence, EvidenceRecord, LocationInfo,
     ConfirmedBy, MAX_EVENT_BYTES, ModelInfo, Object, PhaseName, ReadError, Role, SituationInfo, Text, Times,
     peek_event_id,
 };

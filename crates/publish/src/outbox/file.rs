@@ -24,9 +24,18 @@ CREATE TABLE IF NOT EXISTS outbox (          -- messages without PUBACK, in the 
 );
 CREATE INDEX IF NOT EXISTS outbox_event ON outbox (event, kind);
 CREATE INDEX IF NOT EXISTS outbox_refused ON outbox (id) WHERE refusal IS NOT NULL;
-CREATE TABLE IF NOT EXISTS evidence (        -- the files
+CREATE TABLE IF NOT EXISTS evidence (        -- the pictures: of each event one of each role
     event TEXT NOT NULL, role TEXT NOT NULL, bytes INTEGER NOT NULL, created INTEGER NOT NULL,
+    name TEXT NOT NULL DEFAULT '',           -- of its files, without ending
+    camera TEXT NOT NULL DEFAULT '', class TEXT NOT NULL DEFAULT '', situation TEXT NOT NULL DEFAULT '',
+    stored INTEGER NOT NULL DEFAULT 0,       -- it is in the store, and its files are not here
     PRIMARY KEY (event, role)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS gone (            -- pictures whose end is to be recorded, and whose files are to go
+    event TEXT NOT NULL, name TEXT NOT NULL, camera TEXT NOT NULL, why TEXT NOT NULL,
+    stored INTEGER NOT NULL,                 -- the store has it
+    recorded INTEGER NOT NULL DEFAULT 0,     -- what is left to do is the store's
+    PRIMARY KEY (event, name)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS evidence_age ON evidence (created, event, role, bytes);
 CREATE TABLE IF NOT EXISTS open (            -- situations that last: what their retained message says
@@ -42,7 +51,16 @@ CREATE TABLE IF NOT EXISTS scene (           -- what the scenes remember, with t
 ";
 
 /// For whoever changes the tables.
-const SCHEMA_VERSION: i32 = 2;
+const SCHEMA_VERSION: i32 = 3;
+
+/// Columns of `evidence` that older files lack.
+const NEW_COLUMNS: [&str; 5] = [
+    "name TEXT NOT NULL DEFAULT ''",
+    "camera TEXT NOT NULL DEFAULT ''",
+    "class TEXT NOT NULL DEFAULT ''",
+    "situation TEXT NOT NULL DEFAULT ''",
+    "stored INTEGER NOT NULL DEFAULT 0",
+];
 
 /// A second push of an event is recognised for this long.
 const SEEN_FOR_MS: i64 = 30 * 24 * 3600 * 1000;
@@ -52,11 +70,12 @@ const SEEN_FOR_MS: i64 = 30 * 24 * 3600 * 1000;
 const CHECKED_UP_TO: u64 = 64 << 20;
 
 /// The tables in the order in which they are worth saving, with their columns.
-const TABLES: [(&str, &str); 6] = [
+const TABLES: [(&str, &str); 7] = [
     ("outbox", "id, event, sequence, kind, topic, payload, sha256, created, refusal, retry_at"),
     ("open", "event, sequence, topic, payload"),
     ("property", "topic, event, payload"),
-    ("evidence", "event, role, bytes, created"),
+    ("evidence", "event, role, bytes, created, name, camera, class, situation, stored"),
+    ("gone", "event, name, camera, why, stored, recorded"),
     ("seen", "event, sequence, at"),
     ("scene", "camera, state"),
 ];
@@ -104,6 +123,7 @@ impl Place {
             check(&db)?;
         }
         db.execute_batch(SCHEMA)?;
+        add_columns(&db)?;
         db.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         db.execute("DELETE FROM seen WHERE at < ?1", [now_ms() - SEEN_FOR_MS])?;
         Ok(db)
@@ -149,6 +169,18 @@ fn with_end(path: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
+/// Pictures of an older file are named after their role, and in no chain.
+fn add_columns(db: &Connection) -> rusqlite::Result<()> {
+    let has_names = "SELECT 1 FROM pragma_table_info('evidence') WHERE name = 'name'";
+    if db.prepare(has_names)?.exists([])? {
+        return Ok(());
+    }
+    for column in NEW_COLUMNS {
+        db.execute_batch(&format!("ALTER TABLE evidence ADD COLUMN {column}"))?;
+    }
+    db.execute("UPDATE evidence SET name = role", []).map(drop)
+}
+
 /// Reads every page. What is wrong is an error of the kind "corrupt".
 fn check(db: &Connection) -> rusqlite::Result<()> {
     let said: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
@@ -177,6 +209,16 @@ fn copy(old: &Path, new: &Connection) -> rusqlite::Result<(u64, bool)> {
     Ok((messages.max(0) as u64, whole))
 }
 
+/// A body whose pages were overwritten may have its length still: an event's is JSON, or it is not sent.
+fn whole_body(table: &str, values: Vec<Value>) -> Result<Vec<Value>, ()> {
+    let bodies = values.iter().filter_map(|value| match value {
+        Value::Blob(bytes) if matches!(table, "outbox" | "open") && !bytes.is_empty() => Some(bytes),
+        _ => None,
+    });
+    let is_json = |bytes: &Vec<u8>| serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok();
+    if bodies.into_iter().all(is_json) { Ok(values) } else { Err(()) }
+}
+
 /// From the front until something cannot be read, and then from the back: damage in the middle costs the middle. What
 /// SQLite's own errors cannot vouch for (a row of wrong types) is left out. Errors of the new database are errors.
 fn copy_table(old: &Connection, new: &Connection, table: &str, columns: &str) -> rusqlite::Result<bool> {
@@ -193,7 +235,7 @@ fn copy_table(old: &Connection, new: &Connection, table: &str, columns: &str) ->
                 Ok(Some(row)) => {
                     let values = (0..count).map(|n| row.get::<_, Value>(n)).collect::<Result<Vec<_>, _>>();
                     // `OR IGNORE` leaves out what violates NOT NULL as well as what came from the front already.
-                    if let Ok(values) = values {
+                    if let Ok(values) = values.map_err(drop).and_then(|values| whole_body(table, values)) {
                         insert.execute(params_from_iter(values))?;
                     }
                 }

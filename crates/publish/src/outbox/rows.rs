@@ -93,6 +93,8 @@ pub(super) struct Inserted {
     pub removed: Vec<(i64, Kind)>,
     /// Bytes of evidence that it added; a picture may replace a larger one.
     pub evidence_bytes: i64,
+    /// A picture takes the place of an older one, which is in `gone` now.
+    pub replaces: bool,
 }
 
 /// Inserts the rows of a push; `None` for a duplicate.
@@ -128,9 +130,11 @@ pub(super) fn insert(transaction: &Transaction, push: &Push, now: i64) -> rusqli
         Ok::<_, rusqlite::Error>(())
     };
     let mut removed = Vec::new();
-    if let Some(picture) = &push.picture {
-        removed.extend(remove(transaction, &event, Kind::Evidence, Some(&picture.topic))?);
-        row(Kind::Evidence, &picture.topic, &Bytes::new(), None, Some(&picture.sha256))?;
+    if let Some(picture) = &push.picture
+        && let Some(topic) = &picture.topic
+    {
+        removed.extend(remove(transaction, &event, Kind::Evidence, Some(topic))?);
+        row(Kind::Evidence, topic, &Bytes::new(), None, Some(&picture.sha256))?;
     }
     row(Kind::Event, &push.topic, &push.body, Some(&push.body), None)?;
     // Only the latest retained message counts. Its body is that of the table `open`: it is not stored twice.
@@ -138,7 +142,7 @@ pub(super) fn insert(transaction: &Transaction, push: &Push, now: i64) -> rusqli
     let open = if push.ended { Bytes::new() } else { push.body.clone() };
     row(Kind::Open, &push.open, &open, None, None)?;
     if let Some(picture) = &push.picture {
-        done.evidence_bytes = keep_picture(transaction, &event, picture, now)?;
+        (done.evidence_bytes, done.replaces) = keep_picture(transaction, &event, picture, now)?;
     }
     keep_open(transaction, push, &event)?;
     if let Some(pushed) = &push.property {
@@ -161,22 +165,43 @@ fn remove(
     ids.collect()
 }
 
+/// Bytes that were added, and whether an older picture of the same role is to go.
 fn keep_picture(
     transaction: &Transaction,
     event: &str,
     picture: &PushedPicture,
     now: i64,
-) -> rusqlite::Result<i64> {
+) -> rusqlite::Result<(i64, bool)> {
+    let (role, name) = (picture.role.name(), &picture.name);
     let mut before =
-        transaction.prepare_cached("SELECT bytes FROM evidence WHERE event = ?1 AND role = ?2")?;
-    let before: Option<i64> =
-        before.query_map(params![event, picture.role.name()], |row| row.get(0))?.next().transpose()?;
+        transaction.prepare_cached("SELECT bytes, name FROM evidence WHERE event = ?1 AND role = ?2")?;
+    let before: Option<(i64, String)> =
+        before.query_map([event, role], |row| Ok((row.get(0)?, row.get(1)?)))?.next().transpose()?;
+    let replaces = before.as_ref().is_some_and(|(_, before)| before != name);
+    if replaces {
+        transaction
+            .prepare_cached(
+                "INSERT OR REPLACE INTO gone (event, name, camera, why, stored)
+                 SELECT event, name, camera, 'replaced', stored FROM evidence WHERE event = ?1 AND role = ?2",
+            )?
+            .execute([event, role])?;
+    }
     transaction
         .prepare_cached(
-            "INSERT OR REPLACE INTO evidence (event, role, bytes, created) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT OR REPLACE INTO evidence (event, role, bytes, created, name, camera, class, situation)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
-        .execute(params![event, picture.role.name(), picture.bytes as i64, now])?;
-    Ok(picture.bytes as i64 - before.unwrap_or(0))
+        .execute(params![
+            event,
+            role,
+            picture.bytes as i64,
+            now,
+            name,
+            picture.camera.as_str(),
+            &*picture.class,
+            picture.situation.as_str()
+        ])?;
+    Ok((picture.bytes as i64 - before.map_or(0, |(bytes, _)| bytes), replaces))
 }
 
 fn keep_open(transaction: &Transaction, push: &Push, event: &str) -> rusqlite::Result<usize> {

@@ -201,7 +201,7 @@ impl Writer {
 
     /// The same in small steps, as far as it goes.
     fn write_each(&mut self, stores: Vec<Store>, left: Vec<Left>, refusals: Vec<Refusal>, last: bool) {
-        if !left.is_empty() || !refusals.is_empty() {
+        if !left.is_empty() || !refusals.is_empty() || !self.victims.is_empty() {
             self.write(Vec::new(), left, refusals, last);
         }
         let mut stores = std::collections::VecDeque::from(stores);
@@ -328,7 +328,10 @@ impl Writer {
     /// The disk has it: tells everybody.
     fn written(&mut self, stores: Vec<Store>, outcome: Outcome) {
         // A picture that is gone from the tables is of no use.
-        outcome.evicted.iter().for_each(|(victim, _)| self.files.remove(victim));
+        let replaces = outcome.inserted.iter().flatten().flatten().any(|inserted| inserted.replaces);
+        if let Some(db) = self.db.as_ref().filter(|_| replaces || !outcome.evicted.is_empty()) {
+            self.files.settle(db);
+        }
         self.victims.clear();
         let recovered = self.recovered(!stores.is_empty());
         let stored = Instant::now();
@@ -347,7 +350,8 @@ impl Writer {
                     Pushed::Duplicate
                 }
                 Some(inserted) => {
-                    counters.pictures_in.add(u64::from(push.picture.is_some()));
+                    let sent = push.picture.as_ref().is_some_and(|picture| picture.topic.is_some());
+                    counters.pictures_in.add(u64::from(sent));
                     keep(&mut state, inserted, store.since, stored, counters);
                     Pushed::Stored
                 }
@@ -379,6 +383,7 @@ impl Writer {
         }
         let (counters, depth) = (&self.core.counters, &mut state.depth);
         less(&mut depth.messages, 1);
+        counters.messages_acked.add(u64::from(why != Why::Lost));
         match why {
             Why::AckedEvent => {
                 less(&mut depth.events, 1);

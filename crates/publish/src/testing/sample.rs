@@ -81,6 +81,8 @@ pub fn event(number: u64, sequence: u32) -> Event {
         recurs: None,
         place: None,
         same_as: None,
+        near: None,
+        confirmed_by: None,
         model: ModelId::new("street-demo").unwrap(),
         frame: frame_id(),
         captured: time(60 + 30 * i64::from(sequence)),
@@ -113,6 +115,8 @@ pub fn camera() -> fleet::Camera {
         presets: Arc::new([]),
         zones: Arc::new([]),
         ignore: Arc::new([]),
+        masks: Arc::new([]),
+        keep_evidence: None,
         gate: None,
         tiles: None,
     }
@@ -142,6 +146,7 @@ pub fn situation() -> fleet::Situation {
             end_after: Duration::from_secs(20),
             ..fleet::Rule::new(id.clone(), fleet::RuleKind::Dwell(dwell))
         }),
+        keep_evidence: None,
         id,
     }
 }
@@ -167,7 +172,9 @@ pub fn options(dir: &std::path::Path, broker: fleet::Broker) -> Options {
         broker,
         data_dir: dir.to_owned(),
         evidence_max_bytes: 64 << 20,
+        outbox_max_bytes: None,
         config_hash: "cd".repeat(32),
         blur: Blur::default(),
+        evidence: Default::default(),
     }
 }

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 use super::disk::nowhere;
+use crate::evidence::{VerifyOptions, verify};
 use crate::testing::sample;
 use crate::{Outbox, Publisher};
 
@@ -61,8 +62,9 @@ fn what_was_submitted_survives_a_kill() {
             (depth.events, 3 * depth.events),
             "all of a push or nothing"
         );
-        let files = std::fs::read_dir(dir.path().join("evidence")).unwrap().count() as u64;
-        assert_eq!(files, depth.events, "no picture without its event");
+        let done = verify(&dir.path().join("evidence"), &VerifyOptions::default()).unwrap();
+        assert_eq!(done.findings, [], "the chain is whole");
+        assert_eq!(done.pictures, depth.events, "no picture without its event");
         before = last;
     }
 }

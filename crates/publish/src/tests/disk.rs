@@ -1,6 +1,5 @@
 //! The outbox and the publisher without a broker.
 
-use std::time::Duration;
 
 use crate::testing::sample::{self as make, event};
 use crate::{Outbox, Publisher};
@@ -8,12 +7,7 @@ use crate::{Outbox, Publisher};
 /// Nobody listens there: the port was free a moment ago and connections to it are refused.
 pub(super) fn nowhere() -> fleet::Broker {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    fleet::Broker {
-        host: "127.0.0.1".into(),
-        port,
-        credentials: None,
-        message_expiry: Duration::from_secs(60),
-    }
+    fleet::Broker::at("127.0.0.1".into(), port)
 }
 
 fn submit(publisher: &Publisher, event: &flow::Event, picture: bool) -> crate::Submitted {
@@ -32,7 +26,8 @@ async fn an_event_submitted_twice_is_stored_once_also_after_a_restart() {
     let publisher = start();
     let first = submit(&publisher, &event(1, 0), true);
     let path = first.evidence_path.unwrap();
-    assert!(path.ends_with(format!("evidence/{}/first.jpg", event(1, 0).id)));
+    let hash = crate::wire::sha256(&std::fs::read(&path).unwrap());
+    assert!(path.ends_with(format!("evidence/{}/first-{}.jpg", event(1, 0).id, &hash[..12])));
     let before = std::fs::read(&path).unwrap();
     assert!(image::load_from_memory(&before).is_ok());
     assert!(submit(&publisher, &event(1, 0), true).duplicate);

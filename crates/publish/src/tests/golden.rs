@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::message::Speaker;
 use crate::testing::sample as make;
 use crate::wire::{
-    EventMessage, Evidence, HealthMessage, LookAnswer, LookCommand, Object, Outcome, Picture, ReadError,
+    EventMessage, Evidence, EvidenceRecord, HealthMessage, LookAnswer, LookCommand, Object, Outcome, Picture, ReadError,
     Receipt, Role, Verdict, VerdictMessage, WorkerState, WorkerStatus, peek_event_id, Onvif, PhaseName,
 };
 
@@ -24,6 +24,7 @@ fn message(sequence: u32) -> EventMessage {
         width: 1280,
         height: 720,
         part: None,
+        record: Some(EvidenceRecord { seq: 2 * u64::from(sequence) + 1, sha256: "0a".repeat(32) }),
     };
     speaker().message(&event, &make::camera(), &make::situation(), &make::model(), vec![picture])
 }

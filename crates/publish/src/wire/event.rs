@@ -351,7 +351,8 @@ pub struct Evidence {
     /// SHA-256 of its bytes.
     #[schemars(with = "shape::Sha256")]
     pub sha256: String,
-    /// Where it is: the MQTT topic on which it was published.
+    /// Where it is: the MQTT topic on which it was published, or its address in the store that the site has configured
+    /// (`s3://bucket/...`, `file:///...`), where it will be soon.
     #[serde(rename = "ref")]
     pub reference: String,
     /// Pixels per row.
@@ -361,6 +362,19 @@ pub struct Evidence {
     /// Which part of the camera's picture it is, as `[x0, y0, x1, y1]` in shares of that; absent: all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<[f32; 4]>,
+    /// Its record in its camera's signed chain of pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<EvidenceRecord>,
+}
+
+/// A record of a camera's chain. A chain that ends before it, or has another there, was cut or changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EvidenceRecord {
+    /// Its number, from 1.
+    pub seq: u64,
+    /// SHA-256 of its line.
+    #[schemars(with = "shape::Sha256")]
+    pub sha256: String,
 }
 
 /// A model.
