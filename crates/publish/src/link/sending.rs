@@ -17,6 +17,8 @@ use crate::wire::{CONTENT_TYPE, EventMessage, Topic, WorkerState};
 pub(super) const WINDOW: usize = 128;
 /// Bytes of them, at most (one more than fit may be under way).
 const WINDOW_BYTES: usize = 4 << 20;
+/// So many are taken out of the outbox before their bytes are counted: pictures are large.
+const AT_ONCE: usize = 16;
 /// A message that the broker refused is tried again after this.
 const REFUSED_MS: i64 = 30_000;
 /// A message that closes connections is tried again after this.
@@ -177,7 +179,7 @@ impl<'a> Sending<'a> {
             self.send_status(What::Birth, WorkerState::Online, &self.task.disk_words());
         }
         while self.leaving.is_none() && self.room() > 0 {
-            let due = self.task.outbox.take(self.room());
+            let due = self.task.outbox.take(self.room().min(AT_ONCE));
             if due.is_empty() {
                 break;
             }

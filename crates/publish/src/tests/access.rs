@@ -12,6 +12,7 @@ use fleet::{Broker, Credentials, Secret};
 use super::broker::{start, submit, until};
 use crate::mqtt::{Connection, Hello, Incoming, Publish, Session, Version};
 use crate::testing::Mosquitto;
+use crate::testing::certificates::Authority;
 use crate::testing::sample::{self as make, event};
 
 const ROLES: [&str; 4] = ["worker", "desk", "integrator", "health"];
@@ -162,4 +163,42 @@ async fn a_worker_with_its_role_publishes_and_one_with_a_wrong_password_says_so(
         crate::Link::Up { .. } => false,
     };
     until("the error is visible", told).await;
+}
+
+/// `configs/brokers/mosquitto/mosquitto.conf` with the paths of this test: who somebody is stands in the certificate.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shipped_configuration_takes_the_role_from_the_certificate() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new(dir.path(), "ca");
+    let own = authority.issue("127.0.0.1");
+    std::fs::copy(own.certificate, dir.path().join("broker.pem")).unwrap();
+    std::fs::copy(own.key, dir.path().join("broker.key")).unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/brokers/mosquitto");
+    let config = std::fs::read_to_string(configs.join("mosquitto.conf")).unwrap();
+    let lines = config.lines().filter(|line| !line.starts_with("persistence"));
+    let config: String = lines.map(|line| format!("{line}\n")).collect();
+    let config = config
+        .replace("listener 8883", &format!("listener {port} 127.0.0.1"))
+        .replace("/etc/mosquitto/certs", &dir.path().display().to_string())
+        .replace("/etc/mosquitto", &configs.canonicalize().unwrap().display().to_string());
+    let broker = match Mosquitto::start(&config) {
+        Ok(broker) => broker,
+        Err(why) => return println!("skipped: {why}"),
+    };
+    let being = |who: &str| Broker {
+        tls: Some(fleet::Tls { ca: Some(authority.ca()), identity: Some(authority.issue(who)), name: None }),
+        ..Broker::at("127.0.0.1".into(), port)
+    };
+    let publisher = start(&dir.path().join("worker"), being("worker"));
+    submit(&publisher, &event(1, 0));
+    until("all is taken", || publisher.state().unwrap().outbox.messages == 0).await;
+    let stranger = start(&dir.path().join("integrator"), being("integrator"));
+    submit(&stranger, &event(2, 0));
+    until("refused", || publisher_refused(&stranger) > 0).await;
+    drop(broker);
+}
+
+fn publisher_refused(publisher: &crate::Publisher) -> u64 {
+    publisher.state().unwrap().refused.iter().map(|(_, times)| times).sum()
 }

@@ -106,7 +106,7 @@ fn rumqttd_311() -> u16 {
     };
     let v4 = Some(HashMap::from([("old".to_owned(), server)]));
     let config = Config { router, v4, ..Config::default() };
-    std::thread::spawn(move || rumqttd::Broker::new(config).start());
+    std::thread::spawn(move || drop(rumqttd::Broker::new(config).start()));
     port
 }
 
