@@ -10,6 +10,7 @@ mod annotate;
 mod bench;
 mod broker;
 mod cmd;
+mod confirm;
 mod descriptors;
 mod fleet_text;
 mod health;
@@ -19,6 +20,7 @@ mod pipeline;
 mod reference;
 mod scene_stage;
 mod table;
+mod telemetry;
 mod versions;
 
 use std::process::ExitCode;
@@ -59,6 +61,8 @@ enum Command {
     Sim(cmd::sim::Args),
     /// Measure a stage, or all of them, beside the floor under it
     Bench(bench::Args),
+    /// Verify the signed chain of evidence pictures, or open a sealed original
+    Evidence(cmd::evidence::Args),
     /// List, check, describe and fetch models
     Models(cmd::models::Args),
 }
@@ -99,6 +103,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => cmd::eval::run(args),
         Command::Sim(args) => cmd::sim::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Evidence(args) => cmd::evidence::run(args),
         Command::Models(args) => cmd::models::run(args),
     };
     match result {

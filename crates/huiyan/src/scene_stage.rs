@@ -4,18 +4,20 @@
 //! once a minute: a program that is killed goes on where it was, and neither forgets nor doubles a situation.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use fleet::{Camera, Fleet};
-use flow::{Basis, CameraId, Counter, Event, Look, Timestamp};
-use infer::Gate;
+use flow::{Basis, CameraId, Counter, Detections, Event, Look, Timestamp};
+use infer::{Confirmer, Gate};
 use publish::wire::{LookAnswer, Object, Verdict};
-use publish::{Blur, Heard, Jpeg, Publisher, ReplyTo, SceneState};
-use scene::{Condition, Scene};
+use publish::{Blur, Heard, Jpeg, OutboxError, Publisher, ReplyTo, SceneState};
+use scene::{Condition, Neighbours, Saved, Scene};
 
+use crate::confirm::{PATIENCE, Verdicts};
 use crate::pipeline::{OnEvent, Told};
+use crate::reference;
 use crate::versions::Infos;
 
 /// Every camera's state is stored this often, events or not.
@@ -26,6 +28,23 @@ const TURNS: u32 = 60;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Requests that wait for one camera, at most.
 const MAX_ASKED: usize = 16;
+
+/// What comes to the scenes.
+pub enum Sight {
+    /// A look and its picture.
+    Look(Look),
+    /// A look that stands in the place of a picture that was not decoded.
+    Repeated(Detections),
+}
+
+impl Sight {
+    fn detections(&self) -> &Detections {
+        match self {
+            Self::Look(look) => &look.detections,
+            Self::Repeated(detections) => detections,
+        }
+    }
+}
 
 /// Told what a scene finds out about its camera: its condition, and how many situations its rules hold back.
 pub type OnCamera = Box<dyn Fn(&CameraId, Condition, u32) + Send>;
@@ -39,6 +58,8 @@ pub struct Tally {
     pub done: Counter,
     /// Events made.
     pub events: Counter,
+    /// What second models said.
+    pub verdicts: Verdicts,
     /// Looks, by camera.
     pub per_camera: HashMap<CameraId, Counter>,
 }
@@ -51,12 +72,14 @@ pub struct SceneStage {
     pub gate: Arc<Gate>,
     /// The models' versions.
     pub models: Arc<Infos>,
+    /// Second models, where a rule asks one.
+    pub confirmer: Option<Arc<Confirmer>>,
     /// Takes the events.
     pub publisher: Arc<Publisher>,
     /// Counts.
     pub tally: Arc<Tally>,
     /// Told of each event that is on disk.
-    pub on_event: OnEvent,
+    pub on_event: Arc<Mutex<OnEvent>>,
     /// Told of each camera whose condition changes.
     pub on_camera: OnCamera,
     /// What the desk and others say.
@@ -90,17 +113,17 @@ struct Watched {
 
 impl SceneStage {
     /// Runs until nobody sends looks any more, then stores every state.
-    pub fn run(self, looks: &Receiver<Look>) {
-        let mut scenes = self.restored();
+    pub fn run(self, looks: &Receiver<Sight>) {
+        let (mut scenes, mut neighbours) = self.restored();
         let mut order: VecDeque<CameraId> = scenes.keys().cloned().collect();
         let per_turn = order.len().div_ceil(TURNS as usize);
         let mut next_turn = Instant::now() + STORE_EVERY / TURNS;
         loop {
             match looks.recv_deadline(next_turn) {
-                Ok(look) => {
+                Ok(sight) => {
                     self.tally.looks.add(1);
-                    if let Some(watched) = scenes.get_mut(&look.frame.id.camera) {
-                        self.look(watched, &look);
+                    if let Some(watched) = scenes.get_mut(&sight.detections().frame.camera) {
+                        self.take(watched, &mut neighbours, &sight);
                     }
                     self.tally.done.add(1);
                 }
@@ -108,32 +131,33 @@ impl SceneStage {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             for heard in self.heard.try_iter() {
-                self.hear(&mut scenes, heard);
+                self.hear(&mut scenes, &neighbours, heard);
             }
             if Instant::now() >= next_turn {
                 scenes.values_mut().for_each(|watched| self.give_up(watched));
                 next_turn = Instant::now() + STORE_EVERY / TURNS;
                 order.rotate_left(per_turn.min(order.len()));
                 let turn = order.iter().rev().take(per_turn);
-                let due = turn.filter_map(|id| scenes.get_mut(id).map(Watched::take_state)).flatten();
+                let due = turn.filter_map(|id| scenes.get_mut(id)?.take_state(&neighbours));
                 self.store(due.collect());
             }
         }
-        let all = scenes.values_mut().filter_map(Watched::take_state);
+        let all = scenes.values_mut().filter_map(|watched| watched.take_state(&neighbours));
         self.store(all.collect());
     }
 
     /// The cameras' scenes, each where it was when the program last ran.
-    fn restored(&self) -> HashMap<CameraId, Watched> {
+    fn restored(&self) -> (HashMap<CameraId, Watched>, Neighbours) {
         let new = |camera: &Arc<Camera>| Watched {
             camera: camera.clone(),
-            scene: Scene::new(camera),
+            scene: reference::scene(camera),
             told: (Condition::Good, 0),
             changed: false,
             asked: Vec::new(),
         };
         let mut scenes: HashMap<_, _> =
             self.fleet.cameras.iter().map(|camera| (camera.id.clone(), new(camera))).collect();
+        let mut neighbours = Neighbours::new(self.fleet.cameras.iter().map(|camera| &**camera));
         let stored = self.publisher.scenes().unwrap_or_else(|error| {
             tracing::error!("{error}; every scene starts anew, and what lasts is told again");
             Vec::new()
@@ -142,17 +166,20 @@ impl SceneStage {
             let Some(watched) = CameraId::new(&camera).ok().and_then(|id| scenes.get_mut(&id)) else {
                 continue;
             };
-            match serde_json::from_slice(&state) {
-                Ok(saved) => drop(watched.scene.restore(saved)),
+            match serde_json::from_slice::<Saved>(&state) {
+                Ok(mut saved) => {
+                    neighbours.restore(&watched.camera.id, std::mem::take(&mut saved.sightings));
+                    watched.scene.restore(saved);
+                }
                 Err(error) => {
                     tracing::warn!(camera, "its stored scene cannot be read ({error}); it starts anew")
                 }
             }
         }
-        scenes
+        (scenes, neighbours)
     }
 
-    fn hear(&self, scenes: &mut HashMap<CameraId, Watched>, heard: Heard) {
+    fn hear(&self, scenes: &mut HashMap<CameraId, Watched>, neighbours: &Neighbours, heard: Heard) {
         match heard {
             Heard::Verdict { event, verdict, reason } => {
                 if verdict != Verdict::NotAProblem {
@@ -160,12 +187,12 @@ impl SceneStage {
                 }
                 let now = Timestamp::now();
                 // Of another worker's cameras, else.
+                let views = neighbours.views_of(event);
                 for watched in scenes.values_mut() {
-                    if !watched.scene.dismiss(event, now) {
-                        continue;
+                    for view in views.iter().filter(|view| watched.scene.dismiss(**view, now)) {
+                        watched.changed = true;
+                        tracing::info!(camera = %watched.camera.id, event = %view, reason, "dismissed by the desk");
                     }
-                    watched.changed = true;
-                    tracing::info!(camera = %watched.camera.id, %event, reason, "dismissed by the desk");
                 }
             }
             Heard::Look { camera, reply } => {
@@ -228,17 +255,40 @@ impl SceneStage {
         }
     }
 
-    fn look(&self, watched: &mut Watched, look: &Look) {
-        let events = watched.scene.look(&look.detections, Some(&look.frame.luma));
-        watched.changed = true;
-        if !events.is_empty() {
-            self.publish(watched, &events, look);
+    fn take(&self, watched: &mut Watched, neighbours: &mut Neighbours, sight: &Sight) {
+        let seen = sight.detections();
+        let luma = match sight {
+            Sight::Look(look) => Some(&look.frame.luma),
+            Sight::Repeated(_) => None,
+        };
+        let mut events = watched.scene.look(seen, luma);
+        if let (Sight::Look(look), Some(confirmer)) = (sight, &self.confirmer) {
+            events.extend(self.tally.verdicts.settle(&mut watched.scene, &look.frame, confirmer, PATIENCE));
         }
-        self.answer(watched, look);
+        if let Sight::Look(look) = sight
+            && watched.scene.wants_near()
+            && let Ok(picture) = look.frame.pixels.on_host()
+        {
+            events.extend(watched.scene.near(seen, &picture));
+        }
+        events.iter_mut().for_each(|event| neighbours.take(event));
+        watched.changed = true;
+        if let Sight::Look(look) = sight {
+            if !events.is_empty() {
+                self.publish(watched, neighbours, &events, look);
+            }
+            self.answer(watched, look);
+        } else {
+            debug_assert!(events.is_empty(), "a look that repeats makes no event");
+        }
         let id = &watched.camera.id;
-        if look.detections.basis == Basis::Unchanged && watched.scene.wants_look() {
+        let wants_look = watched.scene.wants_look();
+        if seen.basis == Basis::Unchanged && wants_look {
             self.gate.ask(id);
         }
+        let at_ease =
+            !wants_look && watched.asked.is_empty() && watched.scene.condition() == Condition::Good;
+        self.gate.taken(&seen.frame, at_ease);
         self.tally.per_camera.get(id).inspect(|counter| counter.add(1));
         let held_back = watched.scene.held_back().iter().map(|(_, _, n)| n).sum();
         let now = (watched.scene.condition(), held_back);
@@ -248,9 +298,10 @@ impl SceneStage {
         }
     }
 
-    /// Does not return before the events are on disk: an event is never dropped. While the disk takes nothing, looks
-    /// wait, and behind them frames are replaced by newer ones.
-    fn publish(&self, watched: &mut Watched, events: &[Event], look: &Look) {
+    /// Does not wait for the disk: many events share one sync of it. While it takes nothing, they are held in memory and
+    /// watching goes on; when that is full this waits, looks wait behind it, and frames are replaced by newer ones. An
+    /// event is never dropped.
+    fn publish(&self, watched: &mut Watched, neighbours: &Neighbours, events: &[Event], look: &Look) {
         self.tally.events.add(events.len() as u64);
         let situation = |event: &Event| {
             let situation = self.fleet.situations.get(&event.key.situation);
@@ -260,23 +311,20 @@ impl SceneStage {
         let seen = &look.detections;
         let model = self.models.of(&seen.model, &seen.weights).expect("a look's model was loaded");
         let picture = Some((&look.frame, look.detections.list.as_slice()));
-        let state = watched.take_state();
-        let mut said = false;
-        loop {
-            match self.publisher.submit_look(&all, &watched.camera, &model, picture, state.as_ref()) {
-                Ok(done) => {
-                    for (event, done) in events.iter().zip(done) {
-                        (self.on_event)(Told { event, evidence: done.evidence_path });
-                    }
-                    return;
+        let state = watched.take_state(neighbours);
+        let (on_event, told, id) = (self.on_event.clone(), events.to_vec(), watched.camera.id.clone());
+        let done = move |stored: publish::Stored| match stored {
+            Ok(stored) => {
+                let on_event = on_event.lock().unwrap_or_else(PoisonError::into_inner);
+                for (event, stored) in told.iter().zip(stored) {
+                    on_event(Told { event, evidence: stored.evidence_path });
                 }
-                Err(error) if !said => {
-                    tracing::error!(camera = %watched.camera.id, "{error}; trying again each second")
-                }
-                Err(_) => {}
             }
-            said = true;
-            std::thread::sleep(Duration::from_secs(1));
+            // Only of a disk that took nothing until the program ended.
+            Err(error) => tracing::error!(camera = %id, "{error}: {} event(s) are lost", told.len()),
+        };
+        if let Err(error) = self.publisher.hand_over(&all, &watched.camera, &model, picture, state, done) {
+            tracing::error!(camera = %watched.camera.id, "{error}");
         }
     }
 
@@ -285,19 +333,25 @@ impl SceneStage {
         if states.is_empty() {
             return;
         }
-        if let Err(error) = self.publisher.keep_scenes(&states) {
-            tracing::warn!("{error}: the scenes of {} cameras are not stored", states.len());
+        match self.publisher.keep_scenes(&states) {
+            // That the disk takes nothing was said when it began.
+            Ok(()) | Err(OutboxError::Disk(_)) => {}
+            Err(error) => {
+                tracing::warn!("{error}: the scenes of {} cameras are not stored", states.len());
+            }
         }
     }
 }
 
 impl Watched {
     /// What to store, if a look came since it was last stored.
-    fn take_state(&mut self) -> Option<SceneState> {
+    fn take_state(&mut self, neighbours: &Neighbours) -> Option<SceneState> {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
-        match serde_json::to_vec(&self.scene.save()) {
+        let mut saved = self.scene.save();
+        saved.sightings = neighbours.save(&self.camera.id);
+        match serde_json::to_vec(&saved) {
             Ok(state) => Some(SceneState { camera: self.camera.id.clone(), state }),
             Err(error) => {
                 tracing::error!(camera = %self.camera.id, "its scene cannot be written: {error}");

@@ -215,7 +215,8 @@ fn effect_of(key: &str) -> Effect {
     match key {
         "url" | "other_url" | "credentials" | "transport" | "certificate" => Effect::Session,
         "look" | "gate" | "tiles" | "model" => Effect::Look,
-        "zones" | "ignore" => Effect::Scene,
+        "masks" => Effect::Look,
+        "zones" | "ignore" | "presets" => Effect::Scene,
         key if key.starts_with("situation ") => Effect::Scene,
         _ => Effect::Label,
     }
@@ -247,6 +248,7 @@ fn changes(before: &Camera, after: &Camera, models: &Models) -> Vec<Change> {
         address,
         grid,
         location,
+        ground,
         url,
         other_url,
         certificate,
@@ -256,8 +258,11 @@ fn changes(before: &Camera, after: &Camera, models: &Models) -> Vec<Change> {
         gate,
         tiles,
         model,
+        presets,
         zones,
         ignore,
+        masks,
+        keep_evidence,
     } = before;
     let mut found = Found::default();
     let text = |value: &Option<std::sync::Arc<str>>| value.as_deref().unwrap_or_default().to_owned();
@@ -266,6 +271,7 @@ fn changes(before: &Camera, after: &Camera, models: &Models) -> Vec<Change> {
     found.note("address", text(address), text(&after.address));
     found.note("grid", text(grid), text(&after.grid));
     found.note("location", shown(location), shown(&after.location));
+    found.note("ground", shown(ground), shown(&after.ground));
     found.note("url", url.to_string(), after.url.to_string());
     let other = |url: &Option<_>| url.as_ref().map(ToString::to_string).unwrap_or_default();
     found.note("other_url", other(other_url), other(&after.other_url));
@@ -293,6 +299,14 @@ fn changes(before: &Camera, after: &Camera, models: &Models) -> Vec<Change> {
     {
         found.note("model", format!("{model} {old}"), format!("{model} {new}"));
     }
+    if debug(presets) != debug(&after.presets) {
+        let names = |presets: &[fleet::Preset]| {
+            presets.iter().map(|preset| preset.id.as_str()).collect::<Vec<_>>().join(" ")
+        };
+        let (old, new) = (names(presets), names(&after.presets));
+        let new = if old == new { format!("{new}, drawn otherwise") } else { new };
+        found.note("presets", old, new);
+    }
     let outline = |zones: &[fleet::Zone]| {
         let zone = |zone: &fleet::Zone| {
             let situations: Vec<_> = zone.rules.iter().map(|rule| rule.situation.as_str()).collect();
@@ -318,6 +332,11 @@ fn changes(before: &Camera, after: &Camera, models: &Models) -> Vec<Change> {
     if ignore.len() == after.ignore.len() && debug(ignore) != debug(&after.ignore) {
         found.note("ignore", "parts".to_owned(), "parts, drawn otherwise".to_owned());
     }
+    found.note("masks", format!("{} parts", masks.len()), format!("{} parts", after.masks.len()));
+    if masks.len() == after.masks.len() && debug(masks) != debug(&after.masks) {
+        found.note("masks", "parts".to_owned(), "parts, drawn otherwise".to_owned());
+    }
+    found.note("keep_evidence", shown(keep_evidence), shown(&after.keep_evidence));
     rules(before, after, &mut found);
     found.0
 }
