@@ -74,6 +74,54 @@ fn a_crop_is_what_the_model_sees_of_a_picture_that_is_no_larger() {
     assert_eq!((work[0].1.pictures, work[0].1.runs), (4, 1), "all crops went through the model at once");
 }
 
+/// A drawn stall: a cart, wares, a canopy on its pole, somebody beside it.
+fn stall(x: u32, y: u32) -> [u8; 3] {
+    let within =
+        |columns: std::ops::Range<u32>, rows: std::ops::Range<u32>| columns.contains(&x) && rows.contains(&y);
+    if within(351..363, 138..150) {
+        [220, 180, 150]
+    } else if within(350..364, 150..232) {
+        [40, 60, 110]
+    } else if within(263..267, 150..230) {
+        [178, 178, 172]
+    } else if (110..150).contains(&y) && x.abs_diff(265) < (y - 105) * 2 {
+        if x / 24 % 2 == 0 { [40, 80, 200] } else { [235, 232, 224] }
+    } else if within(200..330, 170..190) {
+        [[216, 40, 26], [240, 140, 26], [90, 165, 50]][((x / 8 + y / 8) % 3) as usize]
+    } else if within(200..330, 190..230) {
+        [150, 40, 36]
+    } else {
+        [120, 118, 112]
+    }
+}
+
+/// What Python (ONNX Runtime, PIL's `BILINEAR` on the RGB picture, the cut of `models/street-confirm/train.py` with its
+/// margin of 0.3) makes of four parts of the drawn stall's picture. Our way in halves the chroma and cuts at whole, even
+/// pixels.
+#[test]
+fn answers_are_those_of_the_training_scripts_own_way_in() {
+    let card = street_confirm();
+    let id = card.id.clone();
+    let confirmer = Confirmer::new(&runtime(), vec![card]).unwrap();
+    let seen = frame("a", 0, picture(640, 360, stall));
+    // Left, top, width, height in pixels; class; score.
+    let cases = [
+        ([195.0, 105.0, 175.0, 130.0], "vendor", 0.877),
+        ([340.0, 130.0, 40.0, 110.0], "vendor", 0.943),
+        ([480.0, 200.0, 80.0, 60.0], "nothing", 0.979),
+        ([60.0, 60.0, 60.0, 120.0], "nothing", 0.979),
+    ];
+    for ([x, y, w, h], class, score) in cases {
+        let (dx, dy) = (0.3 * w, 0.3 * h);
+        let place =
+            NormBox::clamped((x - dx) / 640.0, (y - dy) / 360.0, (x + w + dx) / 640.0, (y + h + dy) / 360.0);
+        let question = Question { frame: &seen, place: place.unwrap(), model: &id };
+        let (found, sure) = confirmer.ask(&[question], LONG).remove(0).unwrap().best.unwrap();
+        assert_eq!(found.as_str(), class);
+        assert!((sure.get() - score).abs() < 0.06, "{class}: {} instead of {score}", sure.get());
+    }
+}
+
 #[test]
 fn each_question_gets_its_own_models_answer_in_order() {
     let confirmer = Confirmer::new(&runtime(), vec![bright(), moody()]).unwrap();
