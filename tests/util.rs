@@ -44,11 +44,21 @@ pub struct Running {
 impl Running {
     /// Starts `huiyan` with `args`; its output goes to `dir/<name>.log`, where more is appended by a later start.
     pub fn start(dir: &Path, name: &str, args: &[&str]) -> Self {
+        Self::start_as(dir, name, huiyan(args))
+    }
+
+    /// The same with a command that becomes `huiyan` in the end.
+    pub fn start_as(dir: &Path, name: &str, mut command: Command) -> Self {
         let log = dir.join(format!("{name}.log"));
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let out = file.try_clone().unwrap();
-        let child = huiyan(args).stdin(Stdio::null()).stdout(out).stderr(file).spawn().unwrap();
+        let child = command.stdin(Stdio::null()).stdout(out).stderr(file).spawn().unwrap();
         Self { child, log }
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it said so far.
