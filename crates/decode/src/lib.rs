@@ -27,6 +27,7 @@ mod jpeg;
 mod nal;
 mod picture;
 mod pool;
+mod queue;
 mod renumber;
 #[cfg(test)]
 mod testing;
