@@ -152,7 +152,8 @@ fn has_looks_to_spare(camera: &Camera) -> bool {
 /// camera turns.
 fn decode_every(camera: &Camera, asked: Duration) -> Option<Duration> {
     let rules = || camera.zones.iter().flat_map(|zone| &zone.rules);
-    let needs_all = rules().any(|rule| matches!(rule.kind, RuleKind::Coverage(_))) || !camera.presets.is_empty();
+    let needs_all =
+        rules().any(|rule| matches!(rule.kind, RuleKind::Coverage(_))) || !camera.presets.is_empty();
     let every = shortest_wait(camera).map_or(asked, |shortest| asked.min(shortest / DECODED_PER_WAIT));
     (!needs_all && !every.is_zero()).then_some(every)
 }

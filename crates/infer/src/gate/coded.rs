@@ -56,7 +56,9 @@ impl Coded {
             Some(Unusual::Unknown)
         } else if !self.sizes.holds(size, limit, LEAST_OF_SIZE) {
             Some(Unusual::Size)
-        } else if rate.is_none_or(|rate| self.rates.is_known() && !self.rates.holds(rate, limit, LEAST_OF_RATE)) {
+        } else if rate
+            .is_none_or(|rate| self.rates.is_known() && !self.rates.holds(rate, limit, LEAST_OF_RATE))
+        {
             Some(Unusual::Activity)
         } else {
             None
@@ -243,7 +245,8 @@ mod tests {
     fn parameters_are_those_before_the_first_slice() {
         let same = |a: &[u8], b: &[u8], codec| parameters(codec, a) == parameters(codec, b);
         let h264 = |sps: u8, sei: u8, slice: u8| {
-            [&[0, 0, 1, 0x67, sps, 0, 0, 1, 6, sei][..], &[0, 0, 1, 0x65, slice, 0, 0, 1, 0x67, slice]].concat()
+            [&[0, 0, 1, 0x67, sps, 0, 0, 1, 6, sei][..], &[0, 0, 1, 0x65, slice, 0, 0, 1, 0x67, slice]]
+                .concat()
         };
         assert!(same(&h264(1, 1, 1), &h264(1, 2, 2), Codec::H264));
         assert!(!same(&h264(1, 1, 1), &h264(2, 1, 1), Codec::H264));
@@ -252,7 +255,9 @@ mod tests {
         let jpeg = |width: u8, tail: u8| {
             [0xff, 0xd8, 0xff, 0xdb, 0, 3, tail, 0xff, 0xc0, 0, 4, width, 1, 0xff, 0xda, 0, 2, tail]
         };
-        assert!(same(&jpeg(1, 1), &jpeg(1, 2), Codec::Mjpeg) && !same(&jpeg(1, 1), &jpeg(2, 1), Codec::Mjpeg));
+        assert!(
+            same(&jpeg(1, 1), &jpeg(1, 2), Codec::Mjpeg) && !same(&jpeg(1, 1), &jpeg(2, 1), Codec::Mjpeg)
+        );
         // Rubbish has some digest, too.
         for rubbish in [&[][..], &[0, 0, 1], &[0xff; 9], &[0xff, 0xd8, 0xff, 0xc0]] {
             for codec in [Codec::H264, Codec::H265, Codec::Mjpeg] {

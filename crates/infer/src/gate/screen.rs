@@ -136,9 +136,9 @@ impl Screen {
         let Ok(age) = Duration::try_from(unit.captured.duration_since(decoded.captured)) else {
             return Some(Reason::First);
         };
-        let has_arrived = self.taken.is_some_and(|(session, sequence)| {
-            session == decoded.session && sequence >= decoded.sequence
-        });
+        let has_arrived = self
+            .taken
+            .is_some_and(|(session, sequence)| session == decoded.session && sequence >= decoded.sequence);
         // The next picture would come too late; a little late is on time.
         let due = |span: Duration| age + interval.mul_f32(0.875) > span;
         let is_due = due(self.span.min(every));

@@ -128,7 +128,8 @@ fn the_bound_holds_whatever_the_sizes_say() {
         let through = |s: &Stream| s.street.gate.numbers().through.iter().map(|(_, n)| n).sum::<u64>();
         let before = through(&stream);
         stream.next(&[PARKED]);
-        through(&stream) > before && stream.street.gate.numbers().through.iter().any(|(why, n)| *why == "stays" && *n > 0)
+        through(&stream) > before
+            && stream.street.gate.numbers().through.iter().any(|(why, n)| *why == "stays" && *n > 0)
     });
     // Ten seconds until one is decoded, six until it has shown the same.
     assert!(until_looked.unwrap() <= 8, "{until_looked:?}");
@@ -141,7 +142,9 @@ fn the_bound_holds_whatever_the_sizes_say() {
 
 #[test]
 fn an_unusual_picture_is_decoded_at_once() {
-    for (size, between, why) in [(40_600, 30_000, "size"), (39_400, 30_000, "size"), (40_000, 40_000, "activity")] {
+    for (size, between, why) in
+        [(40_600, 30_000, "size"), (39_400, 30_000, "size"), (40_000, 40_000, "activity")]
+    {
         let mut stream = Stream::settled(180);
         while !stream.next(&[]) {}
         let before = stream.because(why);
@@ -207,7 +210,10 @@ fn cameras_that_need_every_picture_get_it() {
     };
     off(Camera { gate: None, ..camera(180) });
     let every = Duration::ZERO;
-    off(Camera { gate: camera(180).gate.map(|g| fleet::Gate { decode_at_least_every: every, ..g }), ..camera(180) });
+    off(Camera {
+        gate: camera(180).gate.map(|g| fleet::Gate { decode_at_least_every: every, ..g }),
+        ..camera(180)
+    });
     // A rule that learns from each picture what covers the ground.
     let covered = camera(180);
     let zone = &covered.zones[0];

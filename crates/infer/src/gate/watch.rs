@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use flow::{
-    AccessUnit, Basis, ClassName, Detection, Detections, FrameId, Luma, NormBox, NormPoint, Polygon, Role, SessionId,
-    Timestamp,
+    AccessUnit, Basis, ClassName, Detection, Detections, FrameId, Luma, NormBox, NormPoint, Polygon, Role,
+    SessionId, Timestamp,
 };
 
 use super::compare::{Compared, Grid, Scratch, compare};
