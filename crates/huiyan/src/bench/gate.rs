@@ -1,10 +1,12 @@
 //! `bench gate`: how many looks the gate spares on streets by day, in rain and at night and on real clips, what a camera
 //! costs with it and without, and whether any situation is lost.
 //!
-//! Each film is decoded once and then shown twice to a scene, with the model at every picture and with the gate in
-//! front of it. What the two scenes tell is compared, situation by situation. Processor time is that of decoding (with
-//! the small grey copy that the gate compares), gate, model and scene; reading the stream from the network is not
+//! Each film is shown twice to a scene, with every picture decoded and looked at by the model, and with the gate before
+//! decoder and model. What the two scenes tell is compared, situation by situation. Processor time is that of decoding
+//! (with the small grey copy that the gate compares), gate, model and scene; reading the stream from the network is not
 //! in it (`bench ingest` measures that: about 0.1 ms per camera-second).
+
+mod film;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,17 +14,18 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use fleet::{Camera, Fleet, ModelCard};
-use flow::{Codec, Event, Frame, Phase, SituationId, Timestamp, ZoneId};
-use infer::{Gate, Model, Passage, Runtime};
-use scene::Scene;
+use flow::Codec;
+use infer::{Model, Runtime};
 use serde_json::json;
 use sim::Clip;
-use sim::street::{Act, Light, Stay, Timeline, Weather};
+use sim::street::{Light, Stay, Timeline, Weather};
+
+use film::{Outcome, Spent, at_constant_bit_rate, measure};
 
 use super::infer::load;
-use super::material::{decoded, size};
+use super::material::size;
 use super::report::Figure;
-use super::{cpu, step};
+use super::step;
 use crate::cmd::demo::model_dir;
 use crate::cmd::sim::{render, timelines};
 use crate::{UserError, fleet_text};
@@ -32,11 +35,18 @@ const SECONDS: f32 = 480.0;
 /// For how long things must stay in a street.
 const DWELL: Duration = Duration::from_secs(180);
 /// ... and in a film of the user's, where anything that stands counts.
-const DWELL_IN_FILM: Duration = Duration::from_secs(10);
+const DWELL_IN_FILM: f64 = 10.0;
 /// One look per so many seconds.
 const KEY_EVERY: f32 = 2.0;
-/// Situations of the two runs are one if they begin within so much of each other.
-const SAME: Duration = Duration::from_secs(30);
+/// Pictures per second of a street: what comes between key pictures counts, but takes time to render.
+const FPS: u32 = 4;
+
+/// What a zone of a street is watched for, of which classes; those that the model does not know are left out.
+const SITUATIONS: [(&str, &[&str], &str); 3] = [
+    ("illegal_parking", &["car"], "thing"),
+    ("street_vending", &["tricycle", "umbrella", "goods"], "group"),
+    ("road_obstructed", &["barrier", "boxes"], "group"),
+];
 
 /// The weather of the streets, by name.
 const SKIES: [(&str, Light, Weather); 3] = [
@@ -65,9 +75,21 @@ pub struct Args {
     /// Noise of the cameras, standard deviation of 255: what makes key pictures large [default: the streets' own, 2 to 4.5]
     #[arg(long)]
     pub noise: Option<f32>,
+    /// Pictures per second of the streets, one of them in two seconds a key picture
+    #[arg(long, default_value_t = FPS, value_parser = clap::value_parser!(u32).range(1..=25))]
+    pub fps: u32,
+    /// Code the streets anew with this constant bit rate, so that the sizes of pictures say little
+    #[arg(long, value_parser = clap::value_parser!(u32).range(50..=20_000))]
+    pub kbit: Option<u32>,
     /// Key pictures of these files instead of streets; may be given several times
-    #[arg(long, conflicts_with_all = ["street", "sky", "size", "seconds"])]
+    #[arg(long, conflicts_with_all = ["street", "sky", "size", "seconds", "fps", "kbit"])]
     pub video: Vec<PathBuf>,
+    /// For how many seconds a thing must stand in such a file
+    #[arg(long, default_value_t = DWELL_IN_FILM, requires = "video")]
+    pub dwell: f64,
+    /// Decode a picture at least every so many seconds, whatever the sizes say; 0: each
+    #[arg(long, default_value_t = 10.0)]
+    pub decode_at_least_every: f64,
     /// The gate's sensitivity
     #[arg(long, default_value_t = 1.0)]
     pub sensitivity: f32,
@@ -82,7 +104,11 @@ impl Default for Args {
             sky: Vec::new(),
             seconds: SECONDS,
             noise: None,
+            fps: FPS,
+            kbit: None,
             video: Vec::new(),
+            dwell: DWELL_IN_FILM,
+            decode_at_least_every: 10.0,
             sensitivity: 1.0,
         }
     }
@@ -95,6 +121,11 @@ pub fn run(args: &Args) -> anyhow::Result<Vec<Figure>> {
     if !(0.1..=10.0).contains(&args.sensitivity) {
         return Err(UserError(format!("--sensitivity {}: expected 0.1 to 10", args.sensitivity)).into());
     }
+    if !(0.0..=60.0).contains(&args.decode_at_least_every) {
+        let given = args.decode_at_least_every;
+        return Err(UserError(format!("--decode-at-least-every {given}: expected 0 to 60")).into());
+    }
+    super::positive(args.dwell, "--dwell")?;
     let dir = model_dir(args.model.as_deref())?;
     let card = load(&dir)?;
     let mut model = Model::open(&Runtime::load(None)?, Arc::new(card.clone()))?;
@@ -111,21 +142,25 @@ pub fn run(args: &Args) -> anyhow::Result<Vec<Figure>> {
             for (name, timeline) in timelines(&names)? {
                 let label = format!("{}.{sky}", stem(Path::new(&name)));
                 let timeline = stretched(timeline, (*light, *weather), args);
-                let camera = street_camera(&timeline, &dir, args.sensitivity)?;
+                let camera = street_camera(&timeline, &card, &dir, args)?;
                 step(&format!(
                     "gate: rendering {label}, {:.0} s at {}x{}",
                     args.seconds, args.size.0, args.size.1
                 ));
                 let film =
                     render(&[(name, timeline)], Codec::H264)?.pop().context("a street gives a film")?;
-                figures.push(all.add(&label, measure(&label, &film.clip, camera, &mut model)?));
+                let clip = match args.kbit {
+                    Some(kbit) => at_constant_bit_rate(&film.clip, kbit)?,
+                    None => film.clip,
+                };
+                figures.extend(all.add(&label, measure(&label, &clip, camera, &mut model)?));
             }
         }
     } else {
         for path in &args.video {
             let label = stem(path);
-            let camera = film_camera(&card, &dir, args.sensitivity)?;
-            figures.push(all.add(&label, measure(&label, &Clip::open(path)?, camera, &mut model)?));
+            let camera = film_camera(&card, &dir, args)?;
+            figures.extend(all.add(&label, measure(&label, &Clip::open(path)?, camera, &mut model)?));
         }
     }
     figures.extend(all.figures());
@@ -140,7 +175,7 @@ fn stem(path: &Path) -> String {
 fn stretched(timeline: Timeline, (light, weather): (Light, Weather), args: &Args) -> Timeline {
     let factor = args.seconds / timeline.seconds;
     let script = timeline.script.iter().cloned().map(|mut act| {
-        let (Act::Park(stay) | Act::Stall(stay) | Act::Obstruct(stay)) = &mut act;
+        let stay = act.stay_mut();
         *stay = Stay { from: stay.from.map(|t| t * factor), to: stay.to.map(|t| t * factor), ..stay.clone() };
         act
     });
@@ -155,201 +190,95 @@ fn stretched(timeline: Timeline, (light, weather): (Light, Weather), args: &Args
         script,
         size: args.size,
         seconds: args.seconds,
-        fps: 1,
+        fps: args.fps,
         key_every: KEY_EVERY,
         ..timeline
     }
 }
 
 /// A camera that watches for what happens in the zones of a street, by the rules of the shipped library: three minutes.
-fn street_camera(timeline: &Timeline, dir: &Path, sensitivity: f32) -> anyhow::Result<Camera> {
+fn street_camera(timeline: &Timeline, card: &ModelCard, dir: &Path, args: &Args) -> anyhow::Result<Camera> {
+    let knows = |class: &str| card.classes.iter().any(|known| known.as_str() == class);
+    let rules: serde_json::Map<_, _> = SITUATIONS
+        .iter()
+        .filter_map(|(situation, classes, per)| {
+            let classes: Vec<_> = classes.iter().filter(|class| knows(class)).collect();
+            let at_least = format!("{}s", DWELL.as_secs());
+            let dwell = json!({ "classes": classes, "at_least": at_least, "per": per });
+            let rule = json!({ "zh": "疑", "en": situation, "rule": { "dwell": dwell } });
+            (!classes.is_empty()).then(|| ((*situation).to_owned(), rule))
+        })
+        .collect();
     let zones: Vec<_> = timeline
         .zones()
         .iter()
         .map(|zone| {
             let corners: Vec<_> = zone.polygon.points().iter().map(|p| [p.x, p.y]).collect();
-            let situations: Vec<_> = zone.situation.iter().map(|s| s.as_str()).collect();
-            json!({ "id": zone.id, "polygon": corners, "situations": situations })
+            let watched = zone.situation.iter().map(|s| s.as_str()).filter(|s| rules.contains_key(*s));
+            json!({ "id": zone.id, "polygon": corners, "situations": watched.collect::<Vec<_>>() })
         })
         .collect();
-    let at_least = format!("at_least: {}s", DWELL.as_secs());
     let yaml = format!(
         "site: bench
 models: {{ {id}: {dir} }}
-situations:
-  illegal_parking: {{ zh: 停, en: parking, rule: {{ dwell: {{ classes: [car], {at_least} }} }} }}
-  street_vending: {{ zh: 贩, en: vending, rule: {{ dwell: {{ classes: [tricycle, umbrella, goods], {at_least}, per: group }} }} }}
-  road_obstructed: {{ zh: 障, en: obstacle, rule: {{ dwell: {{ classes: [barrier, boxes], {at_least}, per: group }} }} }}
-classes: {{ any: {{ model: {id}, gate: {{ sensitivity: {sensitivity} }} }} }}
+situations: {rules}
+classes: {{ any: {{ model: {id} }} }}
 cameras: [ {{ id: bench-0, class: any, url: \"rtsp://127.0.0.1/\", zones: {zones} }} ]
 ",
         id = stem(dir),
         dir = json!(std::path::absolute(dir)?),
+        rules = json!(rules),
         zones = json!(zones),
     );
     let fleet = Fleet::from_yaml_str(&yaml, Path::new(".")).map_err(|m| UserError(m.to_string()))?;
-    Ok((**fleet.cameras.first().context("one camera was written")?).clone())
+    Ok(gated((**fleet.cameras.first().context("one camera was written")?).clone(), args))
 }
 
-/// A camera for which anything that stands for ten seconds is a situation.
-fn film_camera(card: &ModelCard, dir: &Path, sensitivity: f32) -> anyhow::Result<Camera> {
-    let fleet = fleet_text::anything_that_stands(card, dir, DWELL_IN_FILM, &[], None)?;
-    let camera = (**fleet.cameras.first().context("one camera was written")?).clone();
-    let gate = camera.gate.map(|gate| fleet::Gate { sensitivity, ..gate });
-    Ok(Camera { gate, ..camera })
+/// A camera for which anything that stands for some seconds is a situation.
+fn film_camera(card: &ModelCard, dir: &Path, args: &Args) -> anyhow::Result<Camera> {
+    let fleet = fleet_text::anything_that_stands(card, dir, Duration::from_secs_f64(args.dwell), &[], None)?;
+    Ok(gated((**fleet.cameras.first().context("one camera was written")?).clone(), args))
 }
 
-/// What became of one film.
-struct Outcome {
-    looks: usize,
-    spared: usize,
-    camera_seconds: f64,
-    /// Processor seconds: decoding, all with the gate, all without.
-    decode: f64,
-    gated: f64,
-    bare: f64,
-    situations: usize,
-    lost: Vec<String>,
-    more: Vec<String>,
-    /// How much later than without it a situation begins at most.
-    later: f64,
-    reasons: Vec<(&'static str, u64)>,
-}
-
-fn measure(label: &str, clip: &Clip, camera: Camera, model: &mut Model) -> anyhow::Result<Outcome> {
-    let keys: Vec<_> =
-        clip.units.iter().filter(|unit| unit.key).map(|unit| (unit.pts, unit.data.clone())).collect();
-    let bytes = keys.iter().map(|(_, data)| data.len()).sum::<usize>() / keys.len().max(1);
-    step(&format!("gate: {label}: {} looks of {} KB, twice", keys.len(), bytes / 1024));
-    // What is set up once must not count.
-    decoded(clip.codec, &keys[..keys.len().min(1)], &camera.id)?;
-    let before = cpu::own()?;
-    let frames = decoded(clip.codec, &keys, &camera.id)?;
-    let decode = (cpu::own()? - before).as_secs_f64();
-    let looks = frames.len();
-    let first = frames.first().map(|f| f.captured);
-    let last = frames.last().map(|f| f.captured);
-    let spanned = first.zip(last).map_or(Duration::ZERO, |(a, b)| b.duration_since(a).unsigned_abs());
-    let camera_seconds = spanned.as_secs_f64() * looks as f64 / (looks.max(2) - 1) as f64;
-
-    let bare = Camera { gate: None, ..camera.clone() };
-    let (told_bare, frames, spent_bare, _) = show(frames, bare, model)?;
-    let (told, _, spent, numbers) = show(frames, camera, model)?;
-    let (bare_situations, situations) = (begun(&told_bare), begun(&told));
-    let (lost, later) = missing(&bare_situations, &situations);
-    let (more, _) = missing(&situations, &bare_situations);
-    Ok(Outcome {
-        looks,
-        spared: numbers.spared as usize,
-        camera_seconds,
-        decode,
-        gated: spent,
-        bare: spent_bare,
-        situations: bare_situations.len(),
-        lost,
-        more,
-        later,
-        reasons: numbers.through.into_iter().filter(|(_, n)| *n > 0).collect(),
-    })
-}
-
-type Shown = (Vec<Event>, Vec<Frame>, f64, infer::GateNumbers);
-
-/// Shows the frames to a scene; what it told, the frames again, and processor seconds of this thread.
-fn show(frames: Vec<Frame>, camera: Camera, model: &mut Model) -> anyhow::Result<Shown> {
-    let camera = Arc::new(camera);
-    // Also of films, whose rules are too quick for the gate of a worker.
-    let gate = Gate::serving_all([&camera]);
-    let mut scene = Scene::new(&camera);
-    let (mut events, mut shown) = (Vec::new(), Vec::with_capacity(frames.len()));
-    let before = cpu::this_thread()?;
-    for frame in frames {
-        let look = match gate.judge(frame) {
-            Passage::Spared(look) => look,
-            Passage::Through(frame) => {
-                let detections = model.look(&[&frame])?.pop().context("a picture gives a look")?;
-                let look = flow::Look { detections, frame };
-                gate.looked(&look);
-                look
-            }
-        };
-        events.extend(scene.look(&look.detections, Some(&look.frame.luma)));
-        if scene.wants_look() {
-            gate.ask(&camera.id);
-        }
-        shown.push(look.frame);
-    }
-    Ok((events, shown, (cpu::this_thread()? - before).as_secs_f64(), gate.numbers()))
-}
-
-/// A situation that began.
-struct Begun {
-    situation: SituationId,
-    zone: ZoneId,
-    began: Timestamp,
-}
-
-fn begun(events: &[Event]) -> Vec<Begun> {
-    let began = |event: &Event| {
-        (event.phase == Phase::Began).then(|| Begun {
-            situation: event.key.situation.clone(),
-            zone: event.key.zone.clone(),
-            began: event.began,
-        })
-    };
-    events.iter().filter_map(began).collect()
-}
-
-/// Those of `wanted` that have no counterpart in `found`, and the longest time in seconds by which one begins later.
-fn missing(wanted: &[Begun], found: &[Begun]) -> (Vec<String>, f64) {
-    let mut free: Vec<&Begun> = found.iter().collect();
-    let (mut list, mut later) = (Vec::new(), 0.0_f64);
-    for w in wanted {
-        let apart = |f: &Begun| f.began.duration_since(w.began).as_secs_f64();
-        let near = free
-            .iter()
-            .enumerate()
-            .filter(|(_, f)| {
-                f.situation == w.situation && f.zone == w.zone && apart(f).abs() <= SAME.as_secs_f64()
-            })
-            .min_by(|(_, a), (_, b)| apart(a).abs().total_cmp(&apart(b).abs()));
-        match near.map(|(index, f)| (index, apart(f))) {
-            Some((index, apart)) => {
-                later = later.max(apart);
-                free.remove(index);
-            }
-            None => list.push(format!("{} in {} at {}", w.situation, w.zone, w.began.strftime("%H:%M:%S"))),
-        }
-    }
-    (list, later)
+fn gated(camera: Camera, args: &Args) -> Camera {
+    let decode_at_least_every = Duration::from_secs_f64(args.decode_at_least_every);
+    let sensitivity = args.sensitivity;
+    let gate = camera.gate.map(|gate| fleet::Gate { sensitivity, decode_at_least_every, ..gate });
+    Camera { gate, ..camera }
 }
 
 /// All films together.
 #[derive(Default)]
 struct Sum {
     looks: usize,
+    repeated: usize,
     spared: usize,
     camera_seconds: f64,
-    decode: f64,
-    gated: f64,
-    bare: f64,
+    gated: Spent,
+    bare: Spent,
     situations: usize,
     lost: usize,
     more: usize,
     later: f64,
+    ends_later: f64,
 }
 
 impl Sum {
     /// Adds a film and tells about it.
-    fn add(&mut self, label: &str, film: Outcome) -> Figure {
-        let spared = film.spared as f64 / film.looks.max(1) as f64;
+    fn add(&mut self, label: &str, film: Outcome) -> [Figure; 2] {
+        let share = |n: usize| n as f64 / film.looks.max(1) as f64;
+        let (undecoded, spared) = (share(film.repeated), share(film.repeated + film.spared));
         step(&format!(
-            "gate: {label}: {:.0} % of {} looks spared; {} situations, begun up to {:.0} s later; the others: {:?}",
-            spared * 100.0,
+            "gate: {label}: of {} looks {:.0} % spared the decoder, {:.0} % the model; {} situations, begun up to {:.0} s \
+             later; {:.2} ms per camera-second; decoded: {:?}; looked at: {:?}",
             film.looks,
+            undecoded * 100.0,
+            spared * 100.0,
             film.situations,
             film.later,
-            film.reasons
+            film.gated.all() * 1e3 / film.camera_seconds,
+            film.decoded,
+            film.through,
         ));
         for (what, list) in [("lost", &film.lost), ("only with the gate", &film.more)] {
             for situation in list {
@@ -357,30 +286,38 @@ impl Sum {
             }
         }
         self.looks += film.looks;
+        self.repeated += film.repeated;
         self.spared += film.spared;
         self.camera_seconds += film.camera_seconds;
-        self.decode += film.decode;
-        self.gated += film.gated;
-        self.bare += film.bare;
+        self.gated.add(film.gated);
+        self.bare.add(film.bare);
         self.situations += film.situations;
         self.lost += film.lost.len();
         self.more += film.more.len();
         self.later = self.later.max(film.later);
-        Figure::plain(format!("gate.spared.{label}"), spared, "share of looks")
+        self.ends_later = self.ends_later.max(film.ends_later);
+        let figure = |what: &str, share: f64| {
+            Figure::plain(format!("gate.{what}.{label}"), share, "share of looks")
+        };
+        [figure("spared", spared), figure("undecoded", undecoded)]
     }
 
     fn figures(&self) -> Vec<Figure> {
         let ms = |seconds: f64| seconds * 1e3 / self.camera_seconds.max(1e-9);
+        let share = |n: usize| n as f64 / self.looks.max(1) as f64;
         let unit = "CPU ms / camera-second";
         vec![
-            Figure::plain("gate.spared", self.spared as f64 / self.looks.max(1) as f64, "share of looks"),
-            Figure::plain("gate.cpu_ms_per_camera_second", ms(self.decode + self.gated), unit),
-            Figure::plain("gate.cpu_ms_without_gate", ms(self.decode + self.bare), unit),
-            Figure::plain("gate.cpu_ms_decoding", ms(self.decode), unit),
+            Figure::plain("gate.spared", share(self.repeated + self.spared), "share of looks"),
+            Figure::plain("gate.undecoded", share(self.repeated), "share of looks"),
+            Figure::plain("gate.cpu_ms_per_camera_second", ms(self.gated.all()), unit),
+            Figure::plain("gate.cpu_ms_decoding", ms(self.gated.decoding), unit),
+            Figure::plain("gate.cpu_ms_without_gate", ms(self.bare.all()), unit),
+            Figure::plain("gate.cpu_ms_decoding_all", ms(self.bare.decoding), unit),
             Figure::plain("gate.situations", self.situations as f64, "situations without the gate"),
             Figure::plain("gate.situations_lost", self.lost as f64, "situations"),
             Figure::plain("gate.situations_more", self.more as f64, "situations"),
             Figure::plain("gate.began_later_s", self.later, "s, at most"),
+            Figure::plain("gate.ended_later_s", self.ends_later, "s, at most"),
         ]
     }
 }
