@@ -13,6 +13,7 @@ mod cameras;
 mod confirm;
 mod contract;
 mod crash;
+mod deliver;
 mod delivery;
 mod demo;
 mod diff;
