@@ -121,6 +121,63 @@ impl Canvas {
         Self { width, height, rgb }
     }
 
+    /// A picture in RGB, 3 bytes a pixel. `None` where these are not its pixels.
+    pub fn of_rgb(width: u32, height: u32, rgb: Vec<u8>) -> Option<Self> {
+        (rgb.len() == width as usize * height as usize * 3).then_some(Self { width, height, rgb })
+    }
+
+    /// As a JPEG file.
+    pub fn jpeg(&self) -> anyhow::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 70);
+        encoder.encode(&self.rgb, self.width, self.height, image::ExtendedColorType::Rgb8)?;
+        Ok(bytes)
+    }
+
+    /// Writes a PNG file.
+    pub fn png(&self, path: &std::path::Path) -> image::ImageResult<()> {
+        let kind = image::ImageFormat::Png;
+        image::save_buffer_with_format(path, &self.rgb, self.width, self.height, image::ColorType::Rgb8, kind)
+    }
+
+    /// Writes some words, from their upper left corner on.
+    pub fn label(&mut self, x: i32, y: i32, text: &str, colour: Rgb888) {
+        let style = MonoTextStyle::new(&FONT_8X13_BOLD, colour);
+        let _ = Text::with_baseline(text, Point::new(x, y), style, Baseline::Top).draw(self);
+    }
+
+    /// Fills a rectangle, its right and lower edges left out.
+    pub fn area(&mut self, from: (i32, i32), to: (i32, i32), colour: Rgb888) {
+        let size = Size::new((to.0 - from.0).max(0) as u32, (to.1 - from.1).max(0) as u32);
+        let area = Rectangle::new(Point::new(from.0, from.1), size);
+        let _ = area.into_styled(PrimitiveStyle::with_fill(colour)).draw(self);
+    }
+
+    /// Draws a line.
+    pub fn line(&mut self, from: (i32, i32), to: (i32, i32), colour: Rgb888) {
+        let line = embedded_graphics::primitives::Line::new(Point::new(from.0, from.1), Point::new(to.0, to.1));
+        let _ = line.into_styled(PrimitiveStyle::with_stroke(colour, 1)).draw(self);
+    }
+
+    /// Draws a thing's number under its box.
+    pub fn track(&mut self, bbox: &NormBox, number: u64) {
+        let at = self.point(bbox.x0(), bbox.y1());
+        self.label(at.x + 4, at.y + 2, &format!("#{number}"), Rgb888::new(235, 235, 235));
+    }
+
+    /// Draws how far a clock is: a bar along the upper edge of a thing's place, full when its time has come.
+    pub fn clock(&mut self, bbox: &NormBox, share: f32) {
+        let (a, b) = (self.point(bbox.x0(), bbox.y0()), self.point(bbox.x1(), bbox.y0()));
+        let full = a.x + ((b.x - a.x) as f32 * share.clamp(0.0, 1.0)) as i32;
+        self.area((a.x, a.y - 4), (b.x, a.y), Rgb888::new(60, 60, 60));
+        self.area((a.x, a.y - 4), (full, a.y), Rgb888::new(255, 170, 40));
+    }
+
+    /// Draws what is there, seen or not.
+    pub fn truth(&mut self, bbox: &NormBox, text: &str) {
+        self.boxed(bbox, text, 20, Rgb888::new(255, 210, 0), 2);
+    }
+
     /// Draws a zone's outline.
     pub fn zone(&mut self, polygon: &Polygon) {
         let points: Vec<Point> = polygon.points().iter().map(|p| self.point(p.x, p.y)).collect();

@@ -4,12 +4,16 @@ pub mod check;
 pub mod demo;
 pub mod desk;
 pub mod diff;
+pub mod eval;
+pub mod evidence;
 pub mod models;
+pub mod playback;
 pub mod probe;
 pub mod replay;
 pub mod run;
 pub mod sim;
 pub mod status;
+pub mod timeline;
 
 use std::time::Duration;
 

@@ -432,9 +432,15 @@ impl Agenda<'_> {
 
     /// Whether two things do not stand in each other's way, nor before each other where one of them counts.
     fn agree(&self, a: &Booked, b: &Booked) -> bool {
+        // Of stalls side by side nobody can say whether they are one; what blocks a lane is one, however much of it.
+        let alike = a.sort.situation() == b.sort.situation() && !matches!(a.sort, Sort::Park | Sort::Wait);
         // Comings and goings included.
-        if a.from > b.to + 150.0 || b.from > a.to + 150.0 {
+        let apart = if alike { 400.0 } else { 150.0 };
+        if a.from > b.to + apart || b.from > a.to + apart {
             return true;
+        }
+        if alike {
+            return false;
         }
         let ((long_a, wide_a, _), (long_b, wide_b, _)) = (a.sort.room(), b.sort.room());
         let apart = (a.at.s - b.at.s).abs() > long_a + long_b + 0.6

@@ -19,6 +19,9 @@ const DIRECT: f32 = 0.42;
 /// Height of a tree's crown above the ground, and its radius: metres.
 const CROWN: (f32, f32) = (4.2, 1.6);
 
+/// Layers that a beam is painted with.
+const BEAM_LAYERS: u32 = 14;
+
 /// One picture's circumstances.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Moment {
@@ -164,14 +167,17 @@ impl Corners {
 /// The light that a car's lamps throw on the road before it.
 pub(super) fn beam(brush: &mut Brush<'_>, car: &Thing) {
     let stand = car.stand();
-    for (near, far, wide) in [(2.3, 17.0, 2.4), (2.3, 12.0, 1.9), (2.3, 8.0, 1.4)] {
+    // Many thin layers: light has no edge.
+    for layer in 1..=BEAM_LAYERS {
+        let share = layer as f32 / BEAM_LAYERS as f32;
+        let (far, near_wide, wide) = (4.0 + 15.0 * share, 0.5 + 0.9 * share, 0.7 + 2.6 * share);
         let points = [
-            stand.point(near, -0.8, 0.0),
-            stand.point(near, 0.8, 0.0),
+            stand.point(2.3, -near_wide, 0.0),
+            stand.point(2.3, near_wide, 0.0),
             stand.point(far, wide, 0.0),
             stand.point(far, -wide, 0.0),
         ];
-        brush.poly(&points, Rgb(1.0, 0.95, 0.82), 0.11);
+        brush.poly(&points, Rgb(1.0, 0.95, 0.82), 0.36 / BEAM_LAYERS as f32);
     }
 }
 

@@ -57,6 +57,16 @@ pub struct At {
 }
 
 impl Mover {
+    /// When it sets out, seconds.
+    pub fn start(&self) -> f32 {
+        self.path.first().map_or(f32::INFINITY, |first| first.0)
+    }
+
+    /// When it is gone.
+    pub fn end(&self) -> f32 {
+        self.path.last().map_or(f32::INFINITY, |last| last.0)
+    }
+
     /// Where it is at `t`; `None` before and after its path.
     pub fn at(&self, t: f32) -> Option<At> {
         // A day has thousands of them, and most are over.

@@ -18,6 +18,9 @@ struct Stander {
     to: f32,
 }
 
+/// Who sells for longer than this, seconds, walks about.
+const LONG_STALL: f32 = 120.0;
+
 /// A circle of the ground that traffic keeps clear of.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Obstacle {
@@ -48,7 +51,10 @@ pub struct Stage {
     fixed: Vec<Thing>,
     standers: Vec<Stander>,
     movers: Vec<Mover>,
+    /// In the order in which they set out.
     pub(super) traffic: Vec<Mover>,
+    /// The longest time that one of them takes, seconds.
+    longest: f32,
     pub(super) obstacles: Vec<Obstacle>,
     /// For each act of the script, in its order.
     held: Vec<Held>,
@@ -68,6 +74,7 @@ impl Stage {
             standers: Vec::new(),
             movers: Vec::new(),
             traffic: Vec::new(),
+            longest: 0.0,
             obstacles: Vec::new(),
             held: Vec::new(),
         };
@@ -84,6 +91,8 @@ impl Stage {
         stage.clear_furniture();
         stage.walkers(timeline.traffic.pedestrians, timeline.traffic.umbrellas, &mut rng);
         stage.drivers(timeline.traffic.cars_per_minute, &mut rng);
+        stage.traffic.sort_by(|a, b| a.start().total_cmp(&b.start()));
+        stage.longest = stage.traffic.iter().map(|m| m.end() - m.start()).fold(0.0, f32::max);
         stage
     }
 
@@ -104,7 +113,9 @@ impl Stage {
                     mover.things(at, &mut out);
                 }
             }
-            for mover in &self.traffic {
+            // Of a day's thousands, those that may be on their way.
+            let first = self.traffic.partition_point(|mover| mover.start() < t - self.longest);
+            for mover in self.traffic[first..].iter().take_while(|mover| mover.start() <= t) {
                 if let Some(at) = mover.at(t) {
                     mover.things(self.swerve(at, t % self.seconds, mover.who), &mut out);
                 }
@@ -174,22 +185,55 @@ impl Stage {
         let parasol = Thing::new(Kind::Parasol, u + 0.1 * toward, s - 0.2, 0.3, rng.u64(..)).lifted(rim);
         self.stand(parasol, from + 3.0, to - 3.0);
         self.stand(Thing { kind: Kind::Pole(rim), lift: 0.0, ..parasol }, from + 3.0, to - 3.0);
-        let vendor = Thing::new(
-            Kind::Person(super::person::Pose::Stand, false),
-            u + 0.1 * toward,
-            s + 2.2,
-            PI,
-            seed ^ 1,
-        );
-        self.stand(vendor, from, to);
+        let long = from.is_finite() && to - from > LONG_STALL;
+        if long {
+            self.busy_vendor(rng, (u, s), toward, (from, to), seed ^ 1);
+        } else {
+            let pose = Kind::Person(super::person::Pose::Stand, false);
+            let vendor = Thing::new(pose, u + 0.1 * toward, s + 2.2, PI, seed ^ 1);
+            self.stand(vendor, from, to);
+        }
         if from.is_finite() {
-            for (start, end, ds) in [(from + 8.0, from + 20.0, -0.6), (from + 24.0, from + 38.0, 0.5)] {
+            let mut visits = vec![(from + 8.0, from + 20.0, -0.6), (from + 24.0, from + 38.0, 0.5)];
+            let mut next = from + 38.0;
+            while long && next + 200.0 < to {
+                next += super::brush::between(rng, 50.0, 180.0);
+                let end = next + super::brush::between(rng, 20.0, 90.0);
+                visits.push((next, end, super::brush::between(rng, -1.0, 1.0)));
+                next = end;
+            }
+            for (start, end, ds) in visits {
                 if end + 6.0 < to {
                     self.customer(rng, (u + 1.5 * toward, s + ds), toward, (start, end));
                 }
             }
         }
         self.hold((u, s), 1.9, from + 1.0, to - 1.0)
+    }
+
+    /// A vendor who does not stand behind the parasol for an hour: at the cart, beside the goods, before them.
+    fn busy_vendor(
+        &mut self,
+        rng: &mut fastrand::Rng,
+        (u, s): (f32, f32),
+        toward: f32,
+        (from, to): (f32, f32),
+        seed: u64,
+    ) {
+        let places =
+            [(0.1, 2.2), (1.2, -1.9), (1.35, 0.4), (0.3, -2.3)].map(|(a, b)| (u + a * toward, s + b));
+        let mut at = 0;
+        let mut path = vec![(from, places[0].0, places[0].1)];
+        let mut t = from;
+        while t < to {
+            t = (t + super::brush::between(rng, 25.0, 90.0)).min(to);
+            path.push((t, places[at].0, places[at].1));
+            at = (at + rng.usize(1..places.len())) % places.len();
+            t += 4.0;
+            path.push((t, places[at].0, places[at].1));
+        }
+        let who = Who::Walker { umbrella: false, facing: -toward * PI / 2.0 };
+        self.movers.push(Mover { who, seed, path });
     }
 
     /// Someone who walks up, looks at the goods and walks on.

@@ -172,6 +172,17 @@ impl Act {
             | Self::Wait(stay) => stay,
         }
     }
+
+    /// The same, to change it.
+    pub fn stay_mut(&mut self) -> &mut Stay {
+        match self {
+            Self::Park(stay)
+            | Self::Stall(stay)
+            | Self::Obstruct(stay)
+            | Self::Pile(stay)
+            | Self::Wait(stay) => stay,
+        }
+    }
 }
 
 /// A timeline that cannot be played.
