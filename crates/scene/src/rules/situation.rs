@@ -6,6 +6,11 @@ use flow::{Detections, Event, EventId, EventObject, NormBox, Score, SituationKey
 use crate::story::{Seen, Story};
 use crate::tracker::{Presence, Stand, Track};
 
+/// A thing is gone when it was not there on so many clear looks in a row.
+const GONE_LOOKS: u32 = 3;
+/// A box of which this share lies in another is part of it.
+const INSIDE: f32 = 0.75;
+
 /// A situation that has begun and not ended.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Situation {
@@ -36,6 +41,8 @@ impl Member {
         let stand = standing(rule, track);
         match track.presence {
             Presence::Hidden => Verdict::Unclear,
+            // Dazzled or hidden for a moment, however long the time between two looks.
+            Presence::Missing { looks, .. } if looks < GONE_LOOKS => Verdict::Unclear,
             Presence::Missing { since, .. } => Verdict::Gone(since),
             Presence::Seen if stand.in_doubt() => Verdict::Unclear,
             Presence::Seen if stand.since() > self.stood_since => Verdict::Gone(stand.since()),
@@ -94,7 +101,7 @@ impl Situation {
 
     /// Where it was last seen.
     pub fn covers(&self, place: &NormBox, iou: f32) -> bool {
-        self.story.objects().iter().any(|object| object.bbox.iou(place) > iou)
+        self.story.objects().iter().any(|object| is_same(&object.bbox, place, iou))
     }
 
     /// Makes a track, of which the rule holds, part of it; the next `updated` tells.
@@ -157,6 +164,12 @@ fn confidence(rule: &Rule, track: &Track) -> Score {
 /// How a thing stands, as far as this rule lets it drift.
 pub(super) fn standing<'t>(rule: &Rule, track: &'t Track) -> &'t Stand {
     rule.kind.things().map_or(track.stand(), |things| track.standing(things.drift))
+}
+
+/// Whether two boxes are of one thing: they overlap more than `iou`, or one lies in the other, as when a thing is half
+/// hidden or boxed together with its neighbour.
+pub(super) fn is_same(a: &NormBox, b: &NormBox, iou: f32) -> bool {
+    a.iou(b) > iou || a.intersection(b) >= INSIDE * a.area().min(b.area())
 }
 
 /// A thing as events show it.

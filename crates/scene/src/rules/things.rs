@@ -4,7 +4,7 @@ use fleet::{Dwell, Per, Rule, RuleKind, Together};
 use flow::{ClassName, Detections, Event, EventId, NormBox, Phase};
 
 use super::confirm::{Begun, Candidate, Subject, around};
-use super::situation::{Situation, standing};
+use super::situation::{Situation, is_same, standing};
 use super::{Place, View, foot, side_by_side};
 use crate::story::Story;
 use crate::tracker::{Presence, Stand, Track};
@@ -182,7 +182,7 @@ impl Things {
                 || tracks
                     .iter()
                     .filter(|other| situation.has(other.id))
-                    .any(|other| standing(rule, other).place().iou(&place) > SAME_THING_IOU)
+                    .any(|other| is_same(&standing(rule, other).place(), &place, SAME_THING_IOU))
         })
     }
 
