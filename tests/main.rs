@@ -27,5 +27,6 @@ mod real_video;
 mod soak;
 mod status;
 mod street_model;
+mod telemetry;
 mod tiles;
 mod util;

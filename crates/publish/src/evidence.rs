@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn two_plates_with_the_same_block_averages_give_the_same_bytes() {
-        // The board is where the lower 60 % of the car are: rows 51 to 96, of which the blocks begin at 48.
+        // The board is where the lower part of the vehicle is: rows 61 to 96, of which the blocks begin at 56.
         let blur = Blur { margin: 0.0, ..Blur::default() };
         let car = |class: &str| {
             let mut seen = [person(0.2, 0.25, 0.6, 0.75)];

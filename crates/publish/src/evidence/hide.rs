@@ -5,7 +5,7 @@
 //! the wheels, so a plate at the bumper of a car lies between 55 and 90 % of the height, seen from the height of a lamp
 //! post; the rear of lorries and buses bears the number again, painted large in the middle (GB 7258: 放大牌号); the
 //! plate of a two-wheeler hangs below its seat, and its box may or may not hold the rider. The bands begin higher than
-//! that, since a box may be a tenth off.
+//! that, and grow by a margin, since a box may be a tenth off.
 
 use flow::NormBox;
 
@@ -93,7 +93,7 @@ const SMALL: &[&str] = &[
 
 /// Class names differ in case and in how they join words; a table of them should not.
 const BY_CLASS: [(&[&str], Hide); 4] =
-    [(PERSONS, Hide::Whole), (CARS, Hide::Below(0.4)), (LARGE, Hide::Below(0.25)), (SMALL, Hide::Below(0.2))];
+    [(PERSONS, Hide::Whole), (CARS, Hide::Below(0.45)), (LARGE, Hide::Below(0.35)), (SMALL, Hide::Below(0.2))];
 
 /// What of things of this class is hidden, if anything.
 pub(crate) fn of_class(class: &str) -> Option<Hide> {
@@ -127,8 +127,8 @@ mod tests {
     fn classes_are_found_however_a_model_writes_them() {
         assert_eq!(of_class("person"), Some(Hide::Whole));
         assert_eq!(of_class("Awning_Tricycle"), of_class("awning-tricycle"));
-        assert_eq!(of_class("Pickup Truck"), Some(Hide::Below(0.4)));
-        assert_eq!(of_class("bus"), Some(Hide::Below(0.25)));
+        assert_eq!(of_class("Pickup Truck"), Some(Hide::Below(0.45)));
+        assert_eq!(of_class("bus"), Some(Hide::Below(0.35)));
         assert_eq!(of_class("umbrella"), None);
     }
 
