@@ -27,7 +27,6 @@ mod jpeg;
 mod nal;
 mod picture;
 mod pool;
-mod queue;
 mod renumber;
 #[cfg(test)]
 mod testing;

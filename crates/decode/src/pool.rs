@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,6 @@ use gstreamer as gst;
 
 use crate::backend::Backend;
 use crate::counters::{Counters, Reason};
-use crate::queue::{Queue, Refused};
 use crate::worker::{Shared, Worker};
 use crate::{DecodeError, Fault};
 
@@ -63,11 +62,17 @@ pub enum Full {
 /// A fixed number of threads that decode for any number of cameras.
 pub struct Pool {
     shared: Arc<Shared>,
-    queue: Arc<Queue>,
+    /// `None` once closed.
+    senders: RwLock<Option<Senders>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Disconnected when the last worker has ended.
     ended: Receiver<()>,
     count: usize,
+}
+
+struct Senders {
+    any: Sender<AccessUnit>,
+    own: Vec<Sender<AccessUnit>>,
 }
 
 impl Pool {
@@ -95,20 +100,30 @@ impl Pool {
             masks: options.masks,
             abort: AtomicBool::new(false),
         });
-        let queue = Arc::new(Queue::new(count, options.queue.max(1)));
+        let queue = options.queue.max(1);
+        let (any, any_out) = bounded(queue * count);
         let (alive, ended) = bounded(1);
+        let mut own = Vec::with_capacity(count);
         let mut threads = Vec::with_capacity(count);
         for index in 0..count {
+            let (sender, own_out) = bounded(queue);
+            own.push(sender);
             let worker = Worker::new(shared.clone(), options.max_chained);
-            let (queue, alive) = (queue.clone(), alive.clone());
+            let (any_out, alive) = (any_out.clone(), alive.clone());
             let run = move || {
                 let _alive: Sender<()> = alive;
-                worker.run(index, &queue);
+                worker.run(any_out, own_out);
             };
             let thread = std::thread::Builder::new().name(format!("decode-{index}")).spawn(run);
             threads.push(thread.map_err(|source| DecodeError::Thread { index, source })?);
         }
-        Ok(Self { shared, queue, threads: Mutex::new(threads), ended, count })
+        Ok(Self {
+            shared,
+            senders: RwLock::new(Some(Senders { any, own })),
+            threads: Mutex::new(threads),
+            ended,
+            count,
+        })
     }
 
     /// What decodes: with [`Decoding::Auto`], what was found.
@@ -127,19 +142,18 @@ impl Pool {
     /// Where its queue is full: the access unit is gone, and counted.
     pub fn offer(&self, unit: AccessUnit) -> Result<(), Full> {
         self.shared.counters.received.add(1);
-        let taken = match unit.role {
-            Role::Alone => self.queue.offer(unit),
-            Role::Chained { .. } => self.queue.offer_to(worker_of(&unit.camera, self.count), unit),
+        let senders = self.senders.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(senders) = senders.as_ref() else {
+            self.shared.counters.drop_one(Reason::Shutdown);
+            return Err(Full::Closed);
         };
-        taken.map_err(|refused| match refused {
-            Refused::Full(waiting) => {
-                self.shared.counters.drop_one(Reason::Overflow);
-                Full::Queue(waiting)
-            }
-            Refused::Closed => {
-                self.shared.counters.drop_one(Reason::Shutdown);
-                Full::Closed
-            }
+        let queue = match unit.role {
+            Role::Alone => &senders.any,
+            Role::Chained { .. } => &senders.own[worker_of(&unit.camera, senders.own.len())],
+        };
+        queue.try_send(unit).map_err(|_| {
+            self.shared.counters.drop_one(Reason::Overflow);
+            Full::Queue(queue.capacity().unwrap_or(0))
         })
     }
 
@@ -155,7 +169,7 @@ impl Pool {
     /// Returns the final account. Later calls return the same.
     pub fn shutdown(&self, deadline: Duration) -> Flow {
         let until = Instant::now() + deadline;
-        self.queue.close();
+        *self.senders.write().unwrap_or_else(PoisonError::into_inner) = None;
         // Nothing is ever sent: this waits for the disconnection.
         if let Err(crossbeam_channel::RecvTimeoutError::Timeout) = self.ended.recv_deadline(until) {
             self.shared.abort.store(true, Ordering::Relaxed);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, never, select};
 use flow::{AccessUnit, CameraId, Frame, Role};
 
 use crate::Fault;
@@ -13,7 +14,6 @@ use crate::backend::Backend;
 use crate::chained::{Chained, Outcome, id};
 use crate::counters::{Counters, Reason};
 use crate::pool::Masks;
-use crate::queue::{Next, Queue};
 
 /// A chained decoder that was not used for so long may be taken away from its camera.
 const STALE: Duration = Duration::from_secs(10);
@@ -69,16 +69,21 @@ impl Worker {
         Self { shared, max_chained, alone, chained: HashMap::new() }
     }
 
-    /// Works until the queue is closed and empty.
-    pub(crate) fn run(mut self, index: usize, queue: &Queue) {
-        loop {
-            match queue.next(index, SWEEP) {
-                Next::Work(_) if self.shared.abort.load(Ordering::Relaxed) => {
+    /// Works until both queues are closed and empty.
+    pub(crate) fn run(mut self, mut any: Receiver<AccessUnit>, mut own: Receiver<AccessUnit>) {
+        let (mut any_open, mut own_open) = (true, true);
+        while any_open || own_open {
+            let unit = select! {
+                recv(any) -> unit => unit.inspect_err(|_| { any_open = false; any = never(); }).ok(),
+                recv(own) -> unit => unit.inspect_err(|_| { own_open = false; own = never(); }).ok(),
+                default(SWEEP) => None,
+            };
+            match unit {
+                Some(_) if self.shared.abort.load(Ordering::Relaxed) => {
                     self.shared.counters.drop_one(Reason::Shutdown);
                 }
-                Next::Work(unit) => self.work(unit),
-                Next::Idle => self.sweep(),
-                Next::End => break,
+                Some(unit) => self.work(unit),
+                None => self.sweep(),
             }
         }
         self.finish_all();
