@@ -217,7 +217,8 @@ pub fn at_constant_bit_rate(clip: &Clip, kbit: u32) -> anyhow::Result<Clip> {
     let mut command = Command::new("ffmpeg");
     command.args(["-v", "error", "-f", format, "-r", &fps, "-i"]).arg(&raw);
     command.args(["-c:v", "libx264", "-preset", "superfast", "-tune", "zerolatency"]);
-    command.args(["-b:v", &rate, "-minrate", &rate, "-maxrate", &rate, "-bufsize", &rate, "-x264-params", &x264]);
+    command.args(["-b:v", &rate, "-minrate", &rate, "-maxrate", &rate, "-bufsize", &rate]);
+    command.args(["-x264-params", &x264]);
     let done = command.arg(&out).stdin(Stdio::null()).stdout(Stdio::null()).status();
     if !done.context("ffmpeg")?.success() {
         bail!("ffmpeg could not code the film at {kbit} kbit/s");
