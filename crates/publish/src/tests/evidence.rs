@@ -379,3 +379,32 @@ async fn wrong_keys_recipients_and_stores_are_said_at_the_start() {
     let error = refused(EvidenceOptions { originals_for, ..EvidenceOptions::default() });
     assert!(error.contains("evidence.originals.recipient"), "{error}");
 }
+
+/// Who does not trust this program checks a record with OpenSSL, as the page beside the code says.
+#[tokio::test]
+#[allow(clippy::disallowed_macros, reason = "a test that is skipped says so")]
+async fn openssl_checks_a_record_by_what_the_page_says() {
+    let dir = tempfile::tempdir().unwrap();
+    submit(&start(make::options(dir.path(), nowhere())), &event(1, 0));
+    let page = include_str!("../evidence/README.md");
+    let (_, rest) = page.split_once("```sh\n").unwrap();
+    let (script, _) = rest.split_once("```").unwrap();
+    // What it makes on the way goes with the test.
+    let script = script.replace("/tmp/", &format!("{}/", dir.path().display()));
+    let run = |script: &str| {
+        let shell = std::process::Command::new("sh")
+            .args(["-ec", script])
+            .current_dir(dir.path().join("evidence"))
+            .output();
+        let shell = shell.unwrap();
+        (shell.status.success(), String::from_utf8_lossy(&shell.stderr).into_owned())
+    };
+    if !run("openssl version").0 {
+        return println!("skipped: openssl is not installed");
+    }
+    let (right, said) = run(&script);
+    assert!(right, "{said}");
+    let text = fs::read_to_string(chain(dir.path())).unwrap();
+    fs::write(chain(dir.path()), text.replace("\"first\"", "\"clear\"")).unwrap();
+    assert!(!run(&script).0, "a record that was changed");
+}
