@@ -56,8 +56,7 @@ static PRESET: Shape = Shape {
 };
 
 impl Cameras<'_, '_, '_> {
-    /// Reads the key `presets`: the presets, and the zones of all of them in a row. `None`: something is wrong, and
-    /// reported.
+    /// Reads the key `presets`. `None`: it is absent, or something is wrong and reported.
     pub(crate) fn presets(
         &mut self,
         fields: &Fields,
@@ -65,7 +64,7 @@ impl Cameras<'_, '_, '_> {
         model: Option<&Arc<Model>>,
         location: Option<&Location>,
         path: &Path<'_>,
-    ) -> Option<(Arc<[Preset]>, Arc<[Zone]>)> {
+    ) -> Option<Turned> {
         let items = fields.list("presets")?;
         if let Some(zones) = fields.item("zones") {
             let problem = Problem::new("stand beside presets", "write each zone into the preset that it was drawn on");
@@ -104,6 +103,9 @@ impl Cameras<'_, '_, '_> {
         files.into_iter().collect()
     }
 }
+
+/// The presets, and the zones of all of them in a row.
+type Turned = (Arc<[Preset]>, Arc<[Zone]>);
 
 /// Some of them.
 pub(crate) const KIND: Kind = Kind::List(&Kind::Map(&PRESET), 1, 64);
