@@ -46,7 +46,8 @@ impl Authority {
         params.not_after = until.into();
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let file = |ending: &str| self.dir.join(format!("{}-{host}-{}.{ending}", self.name, until_name(until)));
+        let file =
+            |ending: &str| self.dir.join(format!("{}-{host}-{}.{ending}", self.name, until_name(until)));
         let identity = fleet::Identity { certificate: file("pem"), key: file("key") };
         std::fs::write(&identity.certificate, certificate.pem()).unwrap();
         std::fs::write(&identity.key, key.serialize_pem()).unwrap();
