@@ -8,9 +8,11 @@ mod alternatives;
 mod arrivals;
 mod cameras;
 mod client;
+mod confirm;
 mod connect;
 mod cpu;
 mod decode;
+mod deliver;
 mod drain;
 mod gate;
 mod infer;
@@ -59,12 +61,16 @@ enum What {
     Decode(decode::Args),
     /// Pictures looked at per core, and how long they wait for a batch; floor: ONNX Runtime alone on the same model
     Infer(infer::Args),
+    /// What a question to a second model costs (a rule's `confirm`); floor: ONNX Runtime alone on the same session
+    Confirm(confirm::Args),
     /// What the gate spares on streets by day, in rain and at night, what a camera costs, and what is lost
     Gate(gate::Args),
     /// Which things tiles find in panoramas that the look at the whole picture misses
     Tiles(tiles::Args),
     /// The whole pipeline: looks per core end to end; floor: the sum of the stages' floors
     Node(node::Args),
+    /// From the decision to the broker's PUBACK through the outbox, an outage included; peer: rumqttc alone
+    Deliver(deliver::Args),
     /// All four, with their defaults
     All(AllArgs),
 }
@@ -85,9 +91,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         What::Soak(args) => soak::run(&args)?,
         What::Decode(args) => decode::run(&args)?,
         What::Infer(args) => infer::run(&args)?,
+        What::Confirm(args) => confirm::run(&args)?,
         What::Gate(args) => gate::run(&args)?,
         What::Tiles(args) => tiles::run(&args)?,
         What::Node(args) => node::run(&args)?,
+        What::Deliver(args) => deliver::run(&args)?,
         What::All(args) => all(args)?,
     };
     if args.json {
