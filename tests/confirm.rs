@@ -83,7 +83,7 @@ fn the_second_model_tells_vendors_from_what_looks_like_them() {
         share(right, all),
         1.0 - let_through
     );
-    assert!(share(right, all) >= 0.85 && kept >= 0.7 && let_through <= 0.04, "see the table");
+    assert!(share(right, all) >= 0.88 && kept >= 0.8 && let_through <= 0.03, "see the table");
 }
 
 /// The shipped rule for vendors, on one camera that sees the whole picture, decided after a few looks.
@@ -158,7 +158,7 @@ fn behind_the_detector_false_vendors_are_held_back_and_true_ones_told() {
     );
     // There is something to hold back: people under umbrellas and parked carts with somebody beside them.
     assert!(told["umbrella_pedestrian"][0] >= 10 && told["parked_tricycle"][0] >= 5, "{told:?}");
-    assert!(vendors[0] >= 50 && kept >= 0.7 && held_back >= 0.8, "see the table");
+    assert!(vendors[0] >= 50 && kept >= 0.65 && held_back >= 0.7, "see the table");
 }
 
 fn settle(scene: &mut Scene, frame: &Frame, confirmer: &Confirmer) -> Vec<Event> {

@@ -119,7 +119,7 @@ fn iou(a: &[f32; 4], b: &[f32; 4]) -> f32 {
 
 /// The picture as the data set stores it, compressed, and as a decoder would give it: BT.601, limited range, chroma of
 /// half the size.
-fn frame(sample: &Sample) -> Frame {
+pub fn frame(sample: &Sample) -> Frame {
     let (width, height) = (SIZE.0 as usize, SIZE.1 as usize);
     let rgb = image::load_from_memory(&sample.jpeg().unwrap()).unwrap().into_rgb8().into_raw();
     let at = |x: usize, y: usize| {

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use fleet::{Camera, ModelCard, Rule};
 use flow::{Counter, Event, Flow, Frame, ModelId};
 use infer::{Confirmer, Opinion};
-use scene::{Answer, Question, Scene};
+use scene::{Answer, Scene};
 
 use crate::UserError;
 

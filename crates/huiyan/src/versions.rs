@@ -4,18 +4,18 @@
 //! (SIGHUP) or by itself within half a minute, is held against the rules and against its own card, and takes over without a lost
 //! look. One that fails changes nothing, and is said once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use anyhow::{Context as _, bail};
-use fleet::{Camera, Fleet, ModelCard};
+use fleet::{Camera, Fleet, Head, ModelCard};
 use flow::ModelId;
-use infer::{Detector, Gate};
+use infer::{Confirmer, Detector, Gate};
 use publish::ModelInfo;
 use sha2::{Digest, Sha256};
 
-use crate::UserError;
+use crate::{UserError, confirm};
 
 /// What events say about each version of each model that has looked since the start.
 #[derive(Default)]
@@ -40,9 +40,19 @@ struct InUse {
     card: ModelCard,
     /// SHA-256 of the card's text when it was last looked at: what failed is not tried again before it changes.
     seen: Option<[u8; 32]>,
+    role: Role,
 }
 
-/// The models that some camera uses.
+/// What a model is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Role {
+    /// It looks at cameras' pictures.
+    looks: bool,
+    /// It is asked before situations begin.
+    confirms: bool,
+}
+
+/// The models that some camera or rule uses.
 pub struct Versions {
     fleet: Arc<Fleet>,
     /// What events say about them.
@@ -51,35 +61,45 @@ pub struct Versions {
 }
 
 impl Versions {
-    /// Reads the cards of the models that some camera uses.
+    /// Reads the cards of the models that some camera uses, or some rule.
     pub fn load(fleet: &Arc<Fleet>) -> anyhow::Result<Self> {
         let infos = Arc::new(Infos::default());
+        let looking: BTreeSet<_> = fleet.cameras.iter().map(|camera| camera.model.clone()).collect();
+        let confirming = confirm::models(fleet.cameras.iter().map(|camera| &**camera));
         let mut in_use = BTreeMap::new();
-        for camera in &fleet.cameras {
-            if in_use.contains_key(&camera.model) {
-                continue;
-            }
-            let dir = fleet.models.get(&camera.model);
-            let dir = dir.with_context(|| format!("model {} is not configured", camera.model))?.clone();
+        for id in looking.union(&confirming) {
+            let dir = fleet.models.get(id);
+            let dir = dir.with_context(|| format!("model {id} is not configured"))?.clone();
             let seen = digest(&dir);
             let card = ModelCard::load(&dir).map_err(|mistakes| UserError(mistakes.to_string()))?;
             infos.add(&card);
-            in_use.insert(camera.model.clone(), InUse { dir, card, seen });
+            let role = Role { looks: looking.contains(id), confirms: confirming.contains(id) };
+            in_use.insert(id.clone(), InUse { dir, card, seen, role });
         }
         Ok(Self { fleet: fleet.clone(), infos, in_use: Mutex::new(in_use) })
     }
 
-    /// The cards as they are now.
+    /// The cards of those that look at cameras, as they are now.
     pub fn cards(&self) -> Vec<ModelCard> {
-        self.lock().values().map(|model| model.card.clone()).collect()
+        self.cards_of(|role| role.looks)
+    }
+
+    /// The cards of those that are asked before situations begin.
+    pub fn confirming(&self) -> Vec<ModelCard> {
+        self.cards_of(|role| role.confirms)
+    }
+
+    fn cards_of(&self, wanted: impl Fn(Role) -> bool) -> Vec<ModelCard> {
+        let in_use = self.lock();
+        in_use.values().filter(|model| wanted(model.role)).map(|model| model.card.clone()).collect()
     }
 
     /// Lets new versions take over. `asked`: also those that failed before are tried again, and it is said where there is
     /// nothing new. Takes as long as loading a model.
-    pub fn renew(&self, detector: &Weak<Detector>, gate: &Gate, asked: bool) {
+    pub fn renew(&self, users: &Users, gate: &Gate, asked: bool) {
         let ids: Vec<ModelId> = self.lock().keys().cloned().collect();
         for id in ids {
-            match self.renew_one(&id, detector, gate, asked) {
+            match self.renew_one(&id, users, gate, asked) {
                 Ok(Some(card)) => {
                     tracing::info!(model = %id, version = card.version, sha256 = card.sha256, "a new version has taken over");
                 }
@@ -95,18 +115,18 @@ impl Versions {
     fn renew_one(
         &self,
         id: &ModelId,
-        detector: &Weak<Detector>,
+        users: &Users,
         gate: &Gate,
         asked: bool,
     ) -> anyhow::Result<Option<ModelCard>> {
-        let (dir, old) = {
+        let (dir, old, role) = {
             let mut in_use = self.lock();
             let Some(model) = in_use.get_mut(id) else { return Ok(None) };
             let now = digest(&model.dir);
             if std::mem::replace(&mut model.seen, now) == now && !asked {
                 return Ok(None);
             }
-            (model.dir.clone(), model.card.clone())
+            (model.dir.clone(), model.card.clone(), model.role)
         };
         let card = ModelCard::load(&dir).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
         if card == old {
@@ -114,10 +134,15 @@ impl Versions {
         }
         self.check_rules(&card)?;
         // While the program stops there is nothing left to take over.
-        let Some(detector) = detector.upgrade() else { return Ok(None) };
+        let Some(detector) = users.detector.upgrade() else { return Ok(None) };
         // Before the first look of the new version, so that its events find it.
         self.infos.add(&card);
-        detector.swap(card.clone())?;
+        if role.looks {
+            detector.swap(card.clone())?;
+        }
+        if let (true, Some(confirmer)) = (role.confirms, users.confirmer.upgrade()) {
+            confirmer.swap(card.clone())?;
+        }
         if let Some(model) = self.lock().get_mut(id) {
             model.card = card.clone();
         }
@@ -128,8 +153,26 @@ impl Versions {
         Ok(Some(card))
     }
 
-    /// A version that no longer knows a class that some rule counts would be blind to it.
+    /// A version that no longer knows a class that some rule counts would be blind to it, and one that no longer knows what
+    /// confirms would hold everything back.
     fn check_rules(&self, card: &ModelCard) -> anyhow::Result<()> {
+        for (camera, rule) in confirm::asking(self.fleet.cameras.iter().map(|camera| &**camera)) {
+            let Some(confirm) = rule.confirm.as_ref().filter(|confirm| confirm.model == card.id) else {
+                continue;
+            };
+            if card.head != Head::Classifier {
+                bail!("{}: head: is no classifier, which {} asks", card.card_path.display(), rule.situation);
+            }
+            if let Some(class) = confirm.accept.iter().find(|class| !card.classes.contains(class)) {
+                bail!(
+                    "{}: classes: has no {:?}, which confirms {} at {}",
+                    card.card_path.display(),
+                    class.as_str(),
+                    rule.situation,
+                    camera.id
+                );
+            }
+        }
         for camera in self.fleet.cameras.iter().filter(|camera| camera.model == card.id) {
             for rule in camera.zones.iter().flat_map(|zone| &zone.rules) {
                 if let Some(class) = rule.kind.classes().find(|class| !card.classes.contains(class)) {
@@ -149,6 +192,15 @@ impl Versions {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ModelId, InUse>> {
         self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Who runs models.
+#[derive(Clone)]
+pub struct Users {
+    /// Looks at cameras.
+    pub detector: Weak<Detector>,
+    /// Is asked before situations begin; gone where no rule asks.
+    pub confirmer: Weak<Confirmer>,
 }
 
 /// SHA-256 of the card's text; `None` where it cannot be read.
@@ -211,8 +263,9 @@ cameras: [{id: a, class: any, url: rtsp://127.0.0.1/}]
             drop,
         );
         let detector = Arc::new(detector.unwrap());
-        let (weak, gate) = (Arc::downgrade(&detector), Gate::new(&fleet.cameras));
-        let renew = |asked| versions.renew_one(&first.id, &weak, &gate, asked);
+        let users = Users { detector: Arc::downgrade(&detector), confirmer: Weak::new() };
+        let gate = Gate::new(&fleet.cameras);
+        let renew = |asked| versions.renew_one(&first.id, &users, &gate, asked);
         assert_eq!(renew(false).unwrap(), None);
 
         // The same model with a remark (field 6 of ONNX's `ModelProto`) is another file.

@@ -285,10 +285,19 @@ fn streets_yaml(
     model_dir: &Path,
 ) -> anyhow::Result<String> {
     let dir = json!(std::path::absolute(model_dir)?);
+    // The demo's second model lies beside its first.
+    let second = model_dir.with_file_name("street-confirm");
+    let (second, confirm) = match second.join("card.yaml").exists() {
+        true => (
+            format!(", street-confirm: {}", json!(std::path::absolute(second)?)),
+            ", confirm: { model: street-confirm, accept: [vendor], again_after: 10s }",
+        ),
+        false => (String::new(), ""),
+    };
     let dwell = format!("at_least: {}s, per: ", DWELL.as_secs());
     let mut yaml = format!(
         "site: demo
-models: {{ street-demo: {dir} }}
+models: {{ street-demo: {dir}{second} }}
 situations:
   illegal_parking:
     zh: 机动车乱停放
@@ -297,7 +306,7 @@ situations:
   street_vending:
     zh: 无照经营游商
     en: street vending
-    rule: {{ dwell: {{ classes: [tricycle, goods], {dwell}group }}, update_every: 20s, end_after: 5s }}
+    rule: {{ dwell: {{ classes: [tricycle, goods], {dwell}group }}, update_every: 20s, end_after: 5s{confirm} }}
   road_obstructed:
     zh: 乱堆物堆料占道
     en: road obstructed

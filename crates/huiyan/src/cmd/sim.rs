@@ -91,6 +91,10 @@ struct DatasetArgs {
     /// Folder to write to
     #[arg(long)]
     out: PathBuf,
+    /// What the labels are about: things (what a detector learns) or subjects (what may be taken for a vendor, as what
+    /// it is: what a confirming model learns)
+    #[arg(long, value_enum, default_value_t = About::Things)]
+    labels: About,
     /// How many pictures
     #[arg(long, default_value_t = 1000)]
     count: usize,
@@ -99,12 +103,22 @@ struct DatasetArgs {
     seed: u64,
 }
 
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum About {
+    Things,
+    Subjects,
+}
+
 pub fn run(args: Args) -> anyhow::Result<()> {
     match args.what {
         What::Serve(args) => serve(args),
         What::Dataset(args) => {
             let bar = bar(args.count as u64, "pictures");
-            street::dataset::export(&args.out, args.count, args.seed, (640, 360), &|done| {
+            let about = match args.labels {
+                About::Things => street::dataset::Labels::Things,
+                About::Subjects => street::dataset::Labels::Subjects,
+            };
+            street::dataset::export(&args.out, about, args.count, args.seed, (640, 360), &|done| {
                 bar.set_position(done as u64)
             })?;
             bar.finish_and_clear();
