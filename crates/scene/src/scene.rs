@@ -168,7 +168,8 @@ impl Scene {
                 self.condition = watchman.look(luma, look.captured);
                 (self.condition == Condition::Good).then_some(0)
             }
-            (Guard::Fixed(_), None) => Some(0),
+            // The last look that had its picture says how the camera is.
+            (Guard::Fixed(_), None) => (self.condition == Condition::Good).then_some(0),
             (Guard::Turning(presets), Some(luma)) => {
                 let shown = presets.look(luma, look.captured);
                 self.condition = presets.condition();

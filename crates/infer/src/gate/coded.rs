@@ -141,7 +141,7 @@ fn units(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let unit = rest?;
         // A slice is all that is left of the picture, nearly: its head is enough, and its end is not looked for.
-        if unit.len() > 4096 && !next(&unit[..4096]).is_some() {
+        if unit.len() > 4096 && next(&unit[..4096]).is_none() {
             rest = None;
             return Some(&unit[..4096]);
         }

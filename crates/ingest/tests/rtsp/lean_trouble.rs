@@ -140,6 +140,16 @@ async fn a_flood_leaves_the_neighbours_their_turn() {
     watcher.until_pictures("quiet", 4).await;
     let pictures = watcher.pictures("quiet");
     assert!(pictures.windows(2).all(|p| p[1].sequence == p[0].sequence + 25 && p[1].lost_before == 0));
+    // What came between them is counted, too: all that is no key picture, nearly.
+    let coded = clip();
+    let keys = coded.units.iter().filter(|unit| unit.key).count() as u64;
+    let others: usize = coded.units.iter().filter(|unit| !unit.key).map(|unit| unit.data.len()).sum();
+    let usual = others as u64 / keys;
+    let between: Vec<_> = pictures[1..].iter().map(|picture| picture.bytes_between).collect();
+    assert!(
+        between.iter().all(|bytes| bytes.abs_diff(usual) < usual / 5 + 1_500),
+        "{between:?} instead of {usual}"
+    );
     let delays: Vec<_> =
         pictures.windows(2).map(|p| p[1].captured.duration_since(p[0].captured).as_millis()).collect();
     assert!(delays.iter().all(|ms| (200..2500).contains(ms)), "key pictures come once a second: {delays:?}");
