@@ -17,8 +17,8 @@ mod ear;
 pub mod evidence;
 mod link;
 mod message;
-pub mod mqtt;
 mod metrics;
+pub mod mqtt;
 mod outbox;
 mod publisher;
 pub mod wire;
@@ -30,10 +30,12 @@ mod tests;
 
 pub use ear::{Ear, EarCounters, Heard, HeardError, OnHeard, ReplyTo, read as read_heard};
 pub use evidence::{Blur, EvidenceError, Jpeg};
-pub use mqtt::backoff;
 pub use metrics::{BOUNDS_MS, Delivered, Histogram, Metrics};
-pub use outbox::{Retention, 
-    Depth, HELD_BYTES, HELD_EVENTS, Outbox, OutboxError, Salvage, SceneState, Trouble, TroubleKind,
+pub use mqtt::backoff;
+pub use outbox::{
+    Depth, HELD_BYTES, HELD_EVENTS, Outbox, OutboxError, Retention, Salvage, SceneState, Trouble, TroubleKind,
 };
-pub use publisher::{EvidenceOptions, Link, Options, Publisher, StartError, State, Stored, SubmitError, Submitted};
+pub use publisher::{
+    EvidenceOptions, Link, Options, Publisher, StartError, State, Stored, SubmitError, Submitted,
+};
 pub use wire::ModelInfo;

@@ -3,8 +3,8 @@
 use flow::Event;
 
 use crate::wire::{
-    CameraInfo, Code, ConfirmedBy, EventData, EventMessage, Evidence, LocationInfo, ModelInfo, Object, PhaseName,
-    SituationInfo, Text, Times,
+    CameraInfo, Code, ConfirmedBy, EventData, EventMessage, Evidence, LocationInfo, ModelInfo, Object,
+    PhaseName, SituationInfo, Text, Times,
 };
 
 /// Who speaks; the same for all of a process's events.

@@ -13,9 +13,9 @@ mod topic;
 
 pub use command::{LookAnswer, LookCommand, MAX_COMMAND_BYTES, Picture, Verdict, VerdictMessage};
 pub use event::{
-    CONTENT_TYPE, CameraInfo, Code, EventData, EventMessage, EventType, Evidence, EvidenceRecord, LocationInfo,
-    ConfirmedBy, MAX_EVENT_BYTES, ModelInfo, Object, PhaseName, ReadError, Role, SituationInfo, Text, Times,
-    peek_event_id,
+    CONTENT_TYPE, CameraInfo, Code, ConfirmedBy, EventData, EventMessage, EventType, Evidence,
+    EvidenceRecord, LocationInfo, MAX_EVENT_BYTES, ModelInfo, Object, PhaseName, ReadError, Role,
+    SituationInfo, Text, Times, peek_event_id,
 };
 pub use hex::{hex, sha256};
 pub(crate) use onvif::{CROSSED, INSIDE, Onvif};

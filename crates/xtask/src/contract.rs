@@ -58,7 +58,8 @@ pub fn run(system: &dyn System) -> Result<()> {
     let script = copy(&source, &folder, "validate.mjs")?;
     let (contract, golden) = (root.join("configs/contract"), root.join("crates/publish/testdata"));
     // Its one line of result, or its list of mistakes, is what was asked for: no progress line over it.
-    let status = Command::new("node").args([script, contract, golden]).status().context("cannot start node")?;
+    let status =
+        Command::new("node").args([script, contract, golden]).status().context("cannot start node")?;
     ensure!(status.success(), "the contract is not valid; by hand: cargo xtask contract");
     Ok(())
 }

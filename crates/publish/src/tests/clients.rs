@@ -23,9 +23,8 @@ fn project(path: &str) -> PathBuf {
 /// The code under this title: "```LANGUAGE TITLE" begins it.
 fn code(title: &str) -> String {
     let page = std::fs::read_to_string(project("configs/contract/README.md")).unwrap();
-    let mut lines = page.lines().skip_while(|line| {
-        !line.strip_prefix("```").is_some_and(|info| info.split(' ').nth(1) == Some(title))
-    });
+    let title_of = |line: &str| line.strip_prefix("```")?.split(' ').nth(1).map(str::to_owned);
+    let mut lines = page.lines().skip_while(|line| title_of(line).as_deref() != Some(title));
     assert!(lines.next().is_some(), "the page has no code {title}");
     lines.take_while(|line| !line.starts_with("```")).map(|line| format!("{line}\n")).collect()
 }

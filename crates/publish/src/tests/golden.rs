@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::message::Speaker;
 use crate::testing::sample as make;
 use crate::wire::{
-    EventMessage, Evidence, EvidenceRecord, HealthMessage, LookAnswer, LookCommand, Object, Outcome, Picture, ReadError,
-    Receipt, Role, Verdict, VerdictMessage, WorkerState, WorkerStatus, peek_event_id, Onvif, PhaseName,
+    EventMessage, Evidence, EvidenceRecord, HealthMessage, LookAnswer, LookCommand, Object, Onvif, Outcome,
+    PhaseName, Picture, ReadError, Receipt, Role, Verdict, VerdictMessage, WorkerState, WorkerStatus,
+    peek_event_id,
 };
 
 fn speaker() -> Speaker {
@@ -146,7 +147,8 @@ fn what_others_tell_a_worker_and_its_answer_equal_their_golden_files() {
 fn what_an_onvif_client_is_told_equals_its_golden_files() {
     let onvif = |message: &EventMessage| Onvif::new("{site}/{camera}", "huinan", message);
     let began = onvif(&message(0)).unwrap();
-    let topic = "huinan/hn-0001/onvif-ej/RuleEngine/FieldDetector/ObjectsInside/&hn-0001/huiyan/illegal_parking@lane";
+    let topic =
+        "huinan/hn-0001/onvif-ej/RuleEngine/FieldDetector/ObjectsInside/&hn-0001/huiyan/illegal_parking@lane";
     assert_eq!((began.topic.as_str(), began.property), (topic, true));
     same_as_file("onvif-began.json", &began.event);
     let ended = onvif(&message(2)).unwrap();
@@ -155,7 +157,8 @@ fn what_an_onvif_client_is_told_equals_its_golden_files() {
     let mut crossed = message(0);
     crossed.data.rule = "cross".into();
     let told = onvif(&crossed).unwrap();
-    let topic = "huinan/hn-0001/onvif-ej/RuleEngine/LineDetector/Crossed/&hn-0001/huiyan/illegal_parking@lane";
+    let topic =
+        "huinan/hn-0001/onvif-ej/RuleEngine/LineDetector/Crossed/&hn-0001/huiyan/illegal_parking@lane";
     assert_eq!((told.topic.as_str(), told.property), (topic, false));
     same_as_file("onvif-crossed.json", &told.event);
     crossed.data.phase = PhaseName::Ended;

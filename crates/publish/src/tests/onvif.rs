@@ -5,10 +5,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::Publisher;
 use crate::testing::sample::{self as make, event};
 use crate::testing::{Heard, Mosquitto};
 use crate::wire::OnvifEvent;
-use crate::Publisher;
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
