@@ -16,7 +16,7 @@ use crate::util::{self, Running, huiyan, project, write};
 /// A car that parks, again and again.
 const STREET: &str = "
 title: A car stops at the kerb
-seconds: 16
+seconds: 24
 fps: 8
 size: [640, 360]
 key_every: 1
@@ -26,7 +26,7 @@ light: day
 weather: clear
 noise: 2.0
 zones: [{id: no_parking, situation: illegal_parking, at: kerb_far, along: 16, wide: 4.5}]
-script: [park: {at: kerb_far, from: 3, to: 13}]
+script: [park: {at: kerb_far, from: 8, to: 16}]
 ";
 
 /// Corners of a rectangle.
