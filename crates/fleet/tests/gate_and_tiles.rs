@@ -90,7 +90,7 @@ cameras:
         r#"main.yaml:6:36: node.providers[0]: "rocm" is not known; expected cpu or cuda or tensorrt or openvino"#,
         r#"main.yaml:8:72: cameras[0].gate.refresh: "60" has no unit; expected a number with a unit: 500ms, 2s, 3min, 24h or 7d"#,
         r#"main.yaml:8:94: cameras[0].tiles.overlap: "0.9" is out of range; expected a number from 0 to 0.5"#,
-        r#"main.yaml:9:62: cameras[1].gate: "maybe" is not on, off; expected on, off or {refresh, sensitivity: ...}"#,
+        r#"main.yaml:9:62: cameras[1].gate: "maybe" is not on, off; expected on, off or {refresh, sensitivity, decode_at_least_every: ...}"#,
         r#"main.yaml:9:77: cameras[1].tiles.columns: is no known key; known here: size, overlap, smallest"#,
     ];
     let found = folder.mistakes(&text);
