@@ -62,6 +62,9 @@ pub enum Unanswered {
 
 type Answer = Result<Opinion, Unanswered>;
 
+/// A model's id, width and height of what it takes, and what runs it.
+pub type Classifier = (ModelId, (u32, u32), Box<dyn Runner>);
+
 /// Crops of one `ask`, with the number of the model for each.
 struct Batch {
     crops: Vec<(usize, Frame)>,
@@ -111,7 +114,7 @@ impl Confirmer {
     /// # Errors
     /// Where a card and its file disagree, or the first run fails.
     pub fn new(runtime: &Runtime, cards: Vec<ModelCard>) -> Result<Self, ModelError> {
-        let mut runners: Vec<(ModelId, (u32, u32), Box<dyn Runner>)> = Vec::with_capacity(cards.len());
+        let mut runners: Vec<Classifier> = Vec::with_capacity(cards.len());
         for card in cards {
             let (id, shape) = (card.id.clone(), (card.width, card.height));
             runners.push((id, shape, Box::new(open(runtime, card)?)));
@@ -125,7 +128,7 @@ impl Confirmer {
     ///
     /// # Errors
     /// Where the system gives no thread.
-    pub fn with_runners(models: Vec<(ModelId, (u32, u32), Box<dyn Runner>)>) -> Result<Self, ModelError> {
+    pub fn with_runners(models: Vec<Classifier>) -> Result<Self, ModelError> {
         let mut asked = Vec::with_capacity(models.len());
         let mut crew = Vec::with_capacity(models.len());
         for (id, shape, runner) in models {

@@ -36,7 +36,7 @@ mod tiles;
 pub use accuracy::{Accuracy, Found, Instances, InstancesImage, Picture, Thing, accuracy};
 pub use agree::Disagreement;
 pub use calibrate::{Sizing, Trial};
-pub use confirmer::{Confirmer, Opinion, Question, Unanswered};
+pub use confirmer::{Classifier, Confirmer, Opinion, Question, Unanswered};
 pub use detector::{Detector, Options, Route, Runner};
 pub use gate::{Gate, GateNumbers, Passage};
 pub use geometry::Placement;

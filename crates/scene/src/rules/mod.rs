@@ -88,7 +88,7 @@ pub(crate) struct State {
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 enum Found {
     Things(Things),
-    Zone(ZoneClock),
+    Zone(Box<ZoneClock>),
     Line(Crossings),
 }
 
@@ -97,7 +97,7 @@ impl State {
         let found = match &rule.kind {
             RuleKind::Dwell(_) | RuleKind::Together(_) => Found::Things(Things::default()),
             RuleKind::Coverage(_) | RuleKind::Count(_) | RuleKind::Model(_) => {
-                Found::Zone(ZoneClock::default())
+                Found::Zone(Box::default())
             }
             RuleKind::Cross(_) => Found::Line(Crossings::default()),
         };
