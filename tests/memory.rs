@@ -8,7 +8,7 @@ use publish::testing::Mosquitto;
 use sim::rtsp::{Mount, Server};
 use sim::street::{self, Timeline};
 
-use crate::util::{self, Running, events, project, write};
+use crate::util::{self, Running, Told, project, write};
 
 /// A car that parks for 20 s in each round of 36 s.
 const STREET: &str = "
@@ -27,6 +27,14 @@ script: [park: {at: kerb_far, from: 8, to: 28}]
 ";
 
 const PATIENCE: Duration = Duration::from_secs(45);
+
+/// The events, each once: what a killed worker had not yet heard to be acknowledged, it sends again.
+fn events(heard: &[publish::testing::Heard]) -> Vec<Told> {
+    let mut known = std::collections::BTreeSet::new();
+    let mut told = util::events(heard);
+    told.retain(|event| known.insert(event.id.clone()));
+    told
+}
 
 #[test]
 fn a_killed_worker_goes_on_and_what_the_desk_dismisses_ends() {

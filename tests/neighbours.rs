@@ -11,12 +11,12 @@ use sim::street::{self, Timeline};
 
 use crate::util::{self, Running, events, project, write};
 
-/// A car that parks for 20 s, and a strip of the kerb of which the corners are known.
+/// A car that parks for 12 s, and a strip of the kerb of which the corners are known.
 fn street(light: &str, weather: &str, seed: u64) -> String {
     format!(
         "
 title: A car stands at the kerb
-seconds: 40
+seconds: 28
 fps: 8
 size: [640, 360]
 key_every: 1
@@ -28,7 +28,7 @@ noise: 2.0
 zones:
   - {{id: no_parking, situation: illegal_parking, at: kerb_far, along: 16, wide: 4.5}}
   - {{id: strip, at: kerb_far, along: 6, wide: 3}}
-script: [park: {{at: kerb_far, from: 6, to: 26}}]
+script: [park: {{at: kerb_far, from: 8, to: 20}}]
 "
     )
 }
@@ -93,11 +93,15 @@ cameras:
     desk.wait_said("cases at http://", Duration::from_secs(20));
     let mut worker = Running::start(dir.path(), "run", &["run", "--config", config]);
 
-    let told = listener.wait(PATIENCE, |heard| events(heard).iter().filter(|e| e.phase == "began").count() >= 2);
+    let told =
+        listener.wait(PATIENCE, |heard| events(heard).iter().filter(|e| e.phase == "began").count() >= 2);
     let told = told.unwrap_or_else(|heard| panic!("heard {:?}\n{}", events(&heard), worker.said()));
     let began: Vec<_> = events(&told).into_iter().filter(|event| event.phase == "began").collect();
     let (first, second) = (&began[0], &began[1]);
-    assert_eq!((&first.data["same_as"], &second.data["same_as"]), (&Value::Null, &Value::from(first.event.as_str())));
+    assert_eq!(
+        (&first.data["same_as"], &second.data["same_as"]),
+        (&Value::Null, &Value::from(first.event.as_str()))
+    );
     assert_ne!(first.data["camera"]["id"], second.data["camera"]["id"]);
     assert_eq!(first.data["problem"], second.data["problem"]);
     // The car stands on the strip, so within a few metres of its middle; both say so.
@@ -122,6 +126,9 @@ cameras:
     worker.stop();
     let cases = cases();
     let shown: Vec<_> = cases.iter().map(|case| (&case["event"]["event"], &case["also_seen_by"])).collect();
-    assert_eq!(shown, [(&Value::from(first.event.as_str()), &Value::from(vec![second.data["camera"]["id"].clone()]))]);
+    assert_eq!(
+        shown,
+        [(&Value::from(first.event.as_str()), &Value::from(vec![second.data["camera"]["id"].clone()]))]
+    );
     desk.stop();
 }

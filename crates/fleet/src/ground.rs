@@ -172,7 +172,8 @@ mod tests {
         let there = moved("wgs84", here, (120.0, -35.0));
         let (east, north) = metres("wgs84", here, there);
         assert!((east - 120.0).abs() < 0.01 && (north + 35.0).abs() < 0.01, "{east} {north}");
-        let (here, there) = (MapPoint { x: 421_000.0, y: 4_725_000.0 }, MapPoint { x: 421_003.0, y: 4_725_004.0 });
+        let (here, there) =
+            (MapPoint { x: 421_000.0, y: 4_725_000.0 }, MapPoint { x: 421_003.0, y: 4_725_004.0 });
         assert_eq!(metres("cgcs2000", here, there), (3.0, 4.0));
         assert_eq!(moved("cgcs2000", here, (3.0, 4.0)), there);
     }

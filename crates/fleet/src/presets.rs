@@ -50,7 +50,11 @@ static PRESET: Shape = Shape {
             Kind::List(&Kind::Map(&ZONE), 1, 256),
             "What is watched for where, while the camera shows this preset.",
         ),
-        optional("ignore", Kind::List(&Kind::Polygon, 0, 256), "Parts of its picture in which nothing counts."),
+        optional(
+            "ignore",
+            Kind::List(&Kind::Polygon, 0, 256),
+            "Parts of its picture in which nothing counts.",
+        ),
         optional("ground", ground::KIND, "Which places it shows, by four points."),
     ],
 };
@@ -67,7 +71,8 @@ impl Cameras<'_, '_, '_> {
     ) -> Option<Turned> {
         let items = fields.list("presets")?;
         if let Some(zones) = fields.item("zones") {
-            let problem = Problem::new("stand beside presets", "write each zone into the preset that it was drawn on");
+            let problem =
+                Problem::new("stand beside presets", "write each zone into the preset that it was drawn on");
             self.cx.report.add(zones.place, &path.key("zones"), None, problem);
         }
         let path = path.key("presets");
@@ -76,9 +81,12 @@ impl Cameras<'_, '_, '_> {
             let Value::Map(fields) = &item.value else { continue };
             let path = path.index(index);
             let references = self.references(fields, &path.key("references"));
-            let own = fields.list("zones").and_then(|list| self.zones(list, watch, model, &path.key("zones")));
+            let own =
+                fields.list("zones").and_then(|list| self.zones(list, watch, model, &path.key("zones")));
             let ground = ground::read(fields, location, &path, &mut self.cx.report);
-            let Some(id) = fields.item("id").and_then(Item::text).and_then(|id| ZoneId::new(id).ok()) else { continue };
+            let Some(id) = fields.item("id").and_then(Item::text).and_then(|id| ZoneId::new(id).ok()) else {
+                continue;
+            };
             let (Some(references), Some(own)) = (references, own) else { continue };
             let taken = presets.iter().any(|preset| preset.id == id);
             let doubled = own.iter().find(|zone| zones.iter().any(|other| other.id == zone.id));
@@ -87,12 +95,19 @@ impl Cameras<'_, '_, '_> {
                 self.cx.report.add(item.place, &path.key("id"), Some(id.as_str()), problem);
             }
             if let Some(zone) = doubled {
-                let problem = Problem::new("is a zone of another preset too", "zone ids are unique in a camera");
+                let problem =
+                    Problem::new("is a zone of another preset too", "zone ids are unique in a camera");
                 self.cx.report.add(item.place, &path.key("zones"), Some(zone.id.as_str()), problem);
             }
             let first = zones.len();
             zones.extend(own.iter().cloned());
-            presets.push(Preset { id, references, zones: first..zones.len(), ignore: polygons(fields, "ignore"), ground });
+            presets.push(Preset {
+                id,
+                references,
+                zones: first..zones.len(),
+                ignore: polygons(fields, "ignore"),
+                ground,
+            });
         }
         (presets.len() == items.len()).then(|| (presets.into(), zones.into()))
     }

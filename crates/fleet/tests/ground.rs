@@ -34,7 +34,8 @@ fn four_points_are_read_in_their_cameras_system() {
 #[test]
 fn what_maps_no_street_is_refused_with_the_reason() {
     let folder = Folder::new();
-    let [a, b, c, d] = ["[126.0462, 42.6851]", "[126.0462, 42.6853]", "[126.0463, 42.6853]", "[126.0463, 42.6851]"];
+    let [a, b, c, d] =
+        ["[126.0462, 42.6851]", "[126.0462, 42.6853]", "[126.0463, 42.6853]", "[126.0463, 42.6851]"];
     let at = ["[0.1, 0.95]", "[0.4, 0.4]", "[0.6, 0.4]", "[0.9, 0.95]"];
     let with = |at: [&str; 4], places: [&str; 4]| {
         let points = at.iter().zip(places).map(|(at, place)| format!("{{at: {at}, place: {place}}}"));
@@ -48,12 +49,18 @@ fn what_maps_no_street_is_refused_with_the_reason() {
     let all_swapped = [a, b, c, d].map(swapped);
     for (keys, words) in [
         (format!("ground: {GROUND}"), "needs the camera's location"),
-        (with([at[0], at[1], at[2], "[0.5, 0.4]"], [a, b, c, d]), "is no convex quadrilateral in the picture"),
+        (
+            with([at[0], at[1], at[2], "[0.5, 0.4]"], [a, b, c, d]),
+            "is no convex quadrilateral in the picture",
+        ),
         (with(at, [a, c, b, d]), "is no convex quadrilateral on the ground"),
         (with(at, [d, c, b, a]), "is mirrored"),
         (with(at, [a, b, c, c]), "points 3 and 4 are 0.0 m apart"),
         (with(at, [a, b, far, d]), "m apart; expected 1 to 5000 m"),
-        (with(at, [&all_swapped[0], &all_swapped[1], &all_swapped[2], &all_swapped[3]]), "km from the camera's location"),
+        (
+            with(at, [&all_swapped[0], &all_swapped[1], &all_swapped[2], &all_swapped[3]]),
+            "km from the camera's location",
+        ),
         (with(at, [a, b, c, "[north, 1]"]), "is no number"),
         (format!("{LOCATION}, ground: [{{at: [0, 0], place: {a}}}]"), "has 1 entries"),
     ] {
@@ -69,7 +76,9 @@ fn presets_have_pictures_and_zones_of_their_own() {
     folder.write("gate.jpg", [0xff, 0xd8, 0xff, 0xe0, 0]);
     folder.write("lane.jpg", [0xff, 0xd8, 0xff, 0xe0, 1]);
     let zone = |id: &str| format!("zones: [{{id: {id}, polygon: [[0, 0], [1, 0], [1, 1]]}}]");
-    let both = |first: &str, second: &str| camera(&format!("{LOCATION}, presets: [{{id: gate, {first}}}, {{id: lane, {second}}}]"));
+    let both = |first: &str, second: &str| {
+        camera(&format!("{LOCATION}, presets: [{{id: gate, {first}}}, {{id: lane, {second}}}]"))
+    };
     let (gate, lane) = ("references: [gate.jpg]", "references: [lane.jpg, gate.jpg]");
     let text = both(
         &format!("{gate}, {}, ground: {GROUND}", zone("kerb")),
@@ -84,17 +93,33 @@ fn presets_have_pictures_and_zones_of_their_own() {
     assert!(second.references[0].ends_with("lane.jpg"));
     let hash = fleet.config_hash.clone();
     folder.write("lane.jpg", [0xff, 0xd8, 0xff, 0xe0, 2]);
-    assert_ne!(folder.load_text(&text).unwrap().config_hash, hash, "another picture is another configuration");
+    assert_ne!(
+        folder.load_text(&text).unwrap().config_hash,
+        hash,
+        "another picture is another configuration"
+    );
 
     folder.write("text.jpg", "no picture");
     let rest = zone("bay");
     for (text, words) in [
-        (both(&format!("references: [gone.jpg], {}", zone("kerb")), &format!("{lane}, {rest}")), "cannot be read"),
-        (both(&format!("references: [text.jpg], {}", zone("kerb")), &format!("{lane}, {rest}")), "is no JPEG file"),
+        (
+            both(&format!("references: [gone.jpg], {}", zone("kerb")), &format!("{lane}, {rest}")),
+            "cannot be read",
+        ),
+        (
+            both(&format!("references: [text.jpg], {}", zone("kerb")), &format!("{lane}, {rest}")),
+            "is no JPEG file",
+        ),
         (both(gate, &format!("{lane}, {rest}")), "zones: is missing"),
-        (both(&format!("{gate}, {}", zone("bay")), &format!("{lane}, {rest}")), "is a zone of another preset too"),
+        (
+            both(&format!("{gate}, {}", zone("bay")), &format!("{lane}, {rest}")),
+            "is a zone of another preset too",
+        ),
         (camera(&format!("presets: [{{id: gate, {gate}, {rest}}}], {ZONES}")), "stand beside presets"),
-        (camera(&format!("presets: [{{id: g, {gate}, {}}}, {{id: g, {lane}, {rest}}}]", zone("kerb"))), "preset ids are unique"),
+        (
+            camera(&format!("presets: [{{id: g, {gate}, {}}}, {{id: g, {lane}, {rest}}}]", zone("kerb"))),
+            "preset ids are unique",
+        ),
     ] {
         let mistakes = folder.load_text(&text).unwrap_err().to_string();
         assert!(mistakes.contains(words), "{text}: {mistakes}");
