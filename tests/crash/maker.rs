@@ -54,7 +54,8 @@ fn maker() {
     let number = |name: &str| std::env::var(name).unwrap().parse::<u64>().unwrap();
     let (port, began) = (number(PORT) as u16, number(BEGAN));
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let options = Options { site: "test".into(), ..sample::options(&dir, sample::broker(port)) };
+    let broker = fleet::Broker { keep_sent: Duration::from_secs(10), ..sample::broker(port) };
+    let options = Options { site: "test".into(), ..sample::options(&dir, broker) };
     let publisher = Publisher::start(options, runtime.handle()).unwrap();
     let mut made = Made::default();
     for (camera, state) in publisher.scenes().unwrap() {

@@ -58,7 +58,9 @@ pub struct Verdict {
 pub fn judge(desk: &Path, made: &Made) -> Verdict {
     let db = rusqlite::Connection::open(desk).unwrap();
     let mut statement = db.prepare("SELECT event, sequence FROM inbox ORDER BY rowid").unwrap();
-    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, u64::from(row.get::<_, u32>(1)?)))).unwrap();
+    let rows = statement
+        .query_map([], |row| Ok((row.get::<_, String>(0)?, u64::from(row.get::<_, u32>(1)?))))
+        .unwrap();
     let mut inbox: BTreeMap<(String, u64), u64> = BTreeMap::new();
     let mut latest: BTreeMap<String, u64> = BTreeMap::new();
     let mut verdict = Verdict { made: made.total(), ..Verdict::default() };
@@ -87,7 +89,9 @@ pub fn judge(desk: &Path, made: &Made) -> Verdict {
             }
         }
     }
-    verdict.doubled.extend(inbox.into_keys().map(|(event, sequence)| format!("{event}-{sequence}: not made")));
+    verdict
+        .doubled
+        .extend(inbox.into_keys().map(|(event, sequence)| format!("{event}-{sequence}: not made")));
     let cases: i64 = db.query_row("SELECT count(*) FROM cases", [], |row| row.get(0)).unwrap();
     verdict.cases_off = cases - situations.len() as i64;
     verdict

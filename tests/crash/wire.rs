@@ -24,11 +24,7 @@ impl Wire {
     /// To the broker at `broker`.
     pub fn new(broker: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let wire = Self {
-            addr: listener.local_addr().unwrap(),
-            lines: Arc::default(),
-            stop: Arc::default(),
-        };
+        let wire = Self { addr: listener.local_addr().unwrap(), lines: Arc::default(), stop: Arc::default() };
         let (lines, stop) = (wire.lines.clone(), wire.stop.clone());
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -36,7 +32,9 @@ impl Wire {
                     return;
                 }
                 // A broker that is down refuses; so does the wire, by closing.
-                let Ok(server) = TcpStream::connect_timeout(&broker, Duration::from_secs(1)) else { continue };
+                let Ok(server) = TcpStream::connect_timeout(&broker, Duration::from_secs(1)) else {
+                    continue;
+                };
                 let line = Line::new(client, server);
                 let mut lines = lines.lock().unwrap();
                 lines.retain(|line| Arc::strong_count(&line.swallows) > 1);

@@ -40,6 +40,9 @@ pub struct Broker {
     pub session_expiry: Duration,
     /// How long a subscriber's missed message stays of interest (MQTT 5 message expiry interval).
     pub message_expiry: Duration,
+    /// How long events that the broker has acknowledged are kept, to be sent again where the connection is lost within that
+    /// time: a broker that is killed forgets what it has not written down. 0: not at all.
+    pub keep_sent: Duration,
     /// Situations are also told as ONVIF events, with this TopicPrefix (ONVIF Core, "Topic Structure"); `{site}` and
     /// `{camera}` stand for the names. `None`: they are not.
     pub onvif: Option<Box<str>>,
@@ -84,6 +87,7 @@ impl Broker {
             will_delay: duration("will_delay"),
             session_expiry: duration("session_expiry"),
             message_expiry: duration("message_expiry"),
+            keep_sent: duration("keep_sent"),
             onvif: None,
         }
     }
@@ -161,6 +165,7 @@ pub(crate) fn read(root: &Fields, known: &Known<Credentials>, cx: &mut Context<'
         will_delay: fields.duration("will_delay")?,
         session_expiry: fields.duration("session_expiry")?,
         message_expiry: fields.duration("message_expiry")?,
+        keep_sent: fields.duration("keep_sent")?,
         onvif,
     })
 }

@@ -175,6 +175,7 @@ fn the_example_loads_and_its_defaults_can_be_left_out() {
         "  will_delay: 5s\n",
         "  session_expiry: 7d\n",
         "  message_expiry: 24h\n",
+        "  keep_sent: 10s\n",
         "  listen: 127.0.0.1:8080\n",
         "  decode_threads: 0\n",
         "  infer_sessions: 0\n",

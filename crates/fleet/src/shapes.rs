@@ -36,6 +36,11 @@ pub(crate) static ROOT: Shape = Shape {
         optional("desk", Kind::Map(&DESK), "The case desk."),
         optional("evidence", Kind::Map(&EVIDENCE), "What becomes of evidence pictures."),
         optional(
+            "telemetry",
+            Kind::Map(&crate::telemetry::TELEMETRY),
+            "Where the program says how it is doing.",
+        ),
+        optional(
             "node",
             Kind::Map(&NODE),
             "How the stages are sized. 0 means: choose by the number of cores.",
@@ -119,6 +124,13 @@ pub(crate) static BROKER: Shape = Shape {
             "24h",
             "How long the broker keeps an event for a subscriber that is away.",
         ),
+        default(
+            "keep_sent",
+            Kind::Duration(ms(0), ms(3_600_000)),
+            "10s",
+            "Events that the broker acknowledged within this time before a connection was lost are sent again: a broker \
+             that is killed forgets what it has not written down. Receivers know them by their id. 0s: not at all.",
+        ),
         optional(
             "onvif",
             Kind::Text(100),
@@ -139,7 +151,11 @@ pub(crate) static TLS: Shape = Shape {
             Kind::Path,
             "PEM file of the authorities that may have issued the broker's certificate; default: the system's.",
         ),
-        optional("certificate", Kind::Path, "PEM file of our own certificate and what issued it (mutual TLS)."),
+        optional(
+            "certificate",
+            Kind::Path,
+            "PEM file of our own certificate and what issued it (mutual TLS).",
+        ),
         optional("key", Kind::Path, "PEM file of its private key, without a passphrase."),
         optional(
             "name",

@@ -15,6 +15,7 @@
 //! an event without its picture is worth more than a full disk. While the disk takes nothing at all, events are held
 //! in memory up to [`HELD_EVENTS`]; then who submits them waits.
 
+mod again;
 mod ahead;
 mod core;
 mod evidence;
@@ -25,16 +26,17 @@ mod trouble;
 mod writer;
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use flow::{CameraId, Counter, EventId, SituationId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::evidence::folder::{KeySource, LazyFolder};
 use crate::evidence::KEY_FILE;
+use crate::evidence::folder::{KeySource, LazyFolder};
 use crate::metrics::{Delivered, Times};
 use crate::wire::Role;
 use ahead::Ahead;
@@ -43,8 +45,8 @@ pub use core::{HELD_BYTES, HELD_EVENTS};
 use evidence::Files;
 pub use evidence::Retention;
 pub(crate) use evidence::Waiting;
-pub use file::Salvage;
 use file::Place;
+pub use file::Salvage;
 pub(crate) use property::PushedProperty;
 pub(crate) use rows::{Kind, Message};
 use trouble::{Meaning, kind_of, meaning};
@@ -359,20 +361,40 @@ impl Outbox {
 
     /// The connection is gone: what was under way is to be sent again.
     pub(crate) fn disconnected(&self) {
-        self.core.lock().ahead.disconnected();
+        let mut state = self.core.lock();
+        state.ahead.disconnected();
+        state.lost_at = Some(now_ms());
     }
 
-    /// After a new connection every situation that lasts is published again: a broker may have lost its retained
-    /// messages. On a disk that takes nothing that is left out.
+    /// Keeps what the broker acknowledged for so long, to be sent again where a connection is lost within that time.
+    pub(crate) fn keep_sent(&self, keep: Duration) {
+        let ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+        self.core.keep_sent_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// After a new connection every situation that lasts is published again, and so is what the broker had acknowledged
+    /// just before the last one ended: it may have lost its retained messages, and forgotten what it had not yet written
+    /// down. On a disk that takes nothing that is left out.
     pub(crate) fn connected(&self) -> Result<(), OutboxError> {
+        let again = self.take_back();
         let core = self.core.clone();
         let told = self.with(move |db| {
+            let (window, lost) = (core.keep_sent_ms.load(Ordering::Relaxed), core.lock().lost_at);
             let transaction = db.transaction()?;
+            let sent = again::recall(&transaction, lost, window)?;
             let told = rows::tell_open_again(&transaction)?;
             transaction.commit()?;
+            let counters = &core.counters;
+            counters.events_in.add(sent.events);
+            counters.pictures_in.add(sent.evidence);
             let mut state = core.lock();
-            state.depth.messages += told as u64;
-            if told > 0 {
+            state.depth.events += sent.events;
+            state.depth.evidence += sent.evidence;
+            state.depth.messages += told as u64 + sent.messages;
+            if again || sent.messages > 0 {
+                // They are older than what was read ahead.
+                state.ahead = Ahead::new();
+            } else if told > 0 {
                 state.ahead.more_on_disk();
             }
             Ok(())
@@ -384,6 +406,20 @@ impl Outbox {
             }
             told => told,
         }
+    }
+
+    /// Acknowledgements of the last connection that are in memory only: their messages count as unsent again. Whether there
+    /// were any.
+    fn take_back(&self) -> bool {
+        let mut state = self.core.lock();
+        let before = state.left.len();
+        if self.core.keep_sent_ms.load(Ordering::Relaxed) > 0 {
+            state.left.retain(|left| left.why == Why::Lost);
+        }
+        if state.left.is_empty() {
+            state.left_since = None;
+        }
+        state.left.len() < before
     }
 
     /// How full it is. Messages that left within the last 20 ms may still be counted.
@@ -460,9 +496,7 @@ impl Outbox {
 }
 
 /// Waits for the answer that somebody gives on another thread.
-fn wait<T: Send + 'static>(
-    ask: impl FnOnce(Answer<T>) -> Result<(), OutboxError>,
-) -> Result<T, OutboxError> {
+fn wait<T: Send + 'static>(ask: impl FnOnce(Answer<T>) -> Result<(), OutboxError>) -> Result<T, OutboxError> {
     let (said, heard) = mpsc::sync_channel(1);
     // Who asked waits below, always.
     ask(Box::new(move |answer| drop(said.send(answer))))?;

@@ -19,9 +19,12 @@ use crate::link;
 use crate::message::Speaker;
 use crate::metrics::{Delivered, Metrics};
 use crate::outbox::{
-    Depth, Outbox, OutboxError, Push, Pushed, PushedPicture, PushedProperty, Salvage, SceneState, Trouble, TroubleKind, Retention,
+    Depth, Outbox, OutboxError, Push, Pushed, PushedPicture, PushedProperty, Retention, Salvage, SceneState,
+    Trouble, TroubleKind,
 };
-use crate::wire::{EventMessage, Evidence, EvidenceRecord, HealthMessage, ModelInfo, Onvif, PhaseName, Role, Topic};
+use crate::wire::{
+    EventMessage, Evidence, EvidenceRecord, HealthMessage, ModelInfo, Onvif, PhaseName, Role, Topic,
+};
 
 /// What a publisher needs to know.
 #[derive(Debug, Clone)]
@@ -440,7 +443,9 @@ impl Publisher {
             None => Some(Topic::Evidence { site: site(), event: event.id, role }.to_string()),
         };
         let list = kept.iter().map(|(jpeg, placed)| {
-            let in_store = || self.store.as_ref().map(|store| store.reference(event.id, &format!("{}.jpg", placed.name)));
+            let in_store = || {
+                self.store.as_ref().map(|store| store.reference(event.id, &format!("{}.jpg", placed.name)))
+            };
             evidence(event, role, topic.clone().or_else(in_store).unwrap_or_default(), (jpeg, placed))
         });
         let list = list.collect();
@@ -515,7 +520,9 @@ impl Publisher {
         let original = self.seal.as_ref().and_then(|seal| {
             let sealed = Jpeg::original(frame).map_err(|error| error.to_string());
             let sealed = sealed.and_then(|plain| seal.seal(&plain).map_err(|error| error.to_string()));
-            sealed.inspect_err(|error| tracing::warn!(event = %event.id, error, "picture without original")).ok()
+            sealed
+                .inspect_err(|error| tracing::warn!(event = %event.id, error, "picture without original"))
+                .ok()
         });
         let new = New {
             camera: &event.key.camera,
@@ -715,5 +722,7 @@ fn open_outbox(options: &Options) -> Result<Outbox, StartError> {
     let by = format!("{}/{}", options.site, options.worker);
     let folder = LazyFolder::new(dir.join("evidence"), by, key);
     let pictures = (options.evidence_max_bytes, folder, evidence.retention.clone());
-    Ok(Outbox::open_with(dir, pictures, options.outbox_max_bytes)?)
+    let outbox = Outbox::open_with(dir, pictures, options.outbox_max_bytes)?;
+    outbox.keep_sent(options.broker.keep_sent);
+    Ok(outbox)
 }

@@ -1,6 +1,7 @@
 //! What the outbox's thread, the submitters and the link share. Held for moments only: never while the disk works.
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -28,6 +29,8 @@ pub(super) struct Core {
     pub counters: Counters,
     pub times: Times,
     pub hooks: Hooks,
+    /// Acknowledged messages are kept for so long.
+    pub keep_sent_ms: AtomicI64,
 }
 
 /// Who is told of what. Set once, before anything happens.
@@ -51,6 +54,8 @@ pub(super) struct State {
     /// When the first of them left.
     pub left_since: Option<Instant>,
     pub refusals: Vec<Refusal>,
+    /// When the last connection ended, ms since 1970.
+    pub lost_at: Option<i64>,
     pub depth: Depth,
     /// When the oldest row was stored, ms since 1970.
     pub oldest: Option<i64>,
@@ -116,6 +121,7 @@ impl Core {
             counters: Counters::default(),
             times: Times::default(),
             hooks: Hooks::default(),
+            keep_sent_ms: AtomicI64::new(0),
         }
     }
 

@@ -70,8 +70,9 @@ const SEEN_FOR_MS: i64 = 30 * 24 * 3600 * 1000;
 const CHECKED_UP_TO: u64 = 64 << 20;
 
 /// The tables in the order in which they are worth saving, with their columns.
-const TABLES: [(&str, &str); 7] = [
+const TABLES: [(&str, &str); 8] = [
     ("outbox", "id, event, sequence, kind, topic, payload, sha256, created, refusal, retry_at"),
+    ("sent", "id, event, sequence, kind, topic, payload, sha256, created, acked"),
     ("open", "event, sequence, topic, payload"),
     ("property", "topic, event, payload"),
     ("evidence", "event, role, bytes, created, name, camera, class, situation, stored"),
@@ -123,6 +124,7 @@ impl Place {
             check(&db)?;
         }
         db.execute_batch(SCHEMA)?;
+        db.execute_batch(super::again::SCHEMA)?;
         add_columns(&db)?;
         db.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         db.execute("DELETE FROM seen WHERE at < ?1", [now_ms() - SEEN_FOR_MS])?;

@@ -4,10 +4,12 @@
 //! which receivers expect.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::again;
 use super::ahead::{Hungry, PER_LINE};
 use super::core::{Ask, Core, Job, Left, Refusal, State, Store, Why};
 use super::evidence::{Files, Victim};
@@ -262,13 +264,17 @@ impl Writer {
         }
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut outcome = Outcome::default();
+        let (now, keep) = (now_ms(), self.core.keep_sent_ms.load(Ordering::Relaxed));
         for gone in left {
+            if keep > 0 && gone.why != Why::Lost {
+                again::keep(&transaction, gone.id, now)?;
+            }
             outcome.left.push((gone.why, rows::delete(&transaction, gone.id)?));
         }
+        again::forget(&transaction, now - keep)?;
         for Refusal { message, reason, until } in refusals {
             rows::refuse(&transaction, message.id, reason, *until)?;
         }
-        let now = now_ms();
         for store in stores {
             let pushes = store.pushes.iter().map(|push| rows::insert(&transaction, push, now));
             outcome.inserted.push(pushes.collect::<Result<_, _>>()?);

@@ -1,6 +1,5 @@
 //! The outbox and the publisher without a broker.
 
-
 use crate::testing::sample::{self as make, event};
 use crate::{Outbox, Publisher};
 

@@ -1,0 +1,55 @@
+//! What the broker has acknowledged, kept a while longer: its word is not its disk.
+//!
+//! A broker acknowledges a message when it has it in memory (mosquitto writes its own disk seconds or minutes later), and
+//! one that is killed forgets what it had promised. So rows of messages with a PUBACK move to the table `sent`, and when
+//! a connection was lost, those of the last moments before that are sent once more, in their old places: before whatever
+//! else their situations have to say. Receivers know them by their id.
+
+use rusqlite::{Transaction, params};
+
+use super::Depth;
+
+pub(super) const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS sent (            -- events and pictures that the broker has acknowledged a moment ago
+    id INTEGER PRIMARY KEY,                  -- as in `outbox`
+    event TEXT NOT NULL, sequence INTEGER NOT NULL, kind TEXT NOT NULL, topic TEXT NOT NULL,
+    payload BLOB, sha256 TEXT, created INTEGER NOT NULL,
+    acked INTEGER NOT NULL                   -- ms since 1970
+);
+CREATE INDEX IF NOT EXISTS sent_acked ON sent (acked);
+";
+
+/// Keeps a message that has its PUBACK. What is retained is told again at every connection anyway.
+pub(super) fn keep(transaction: &Transaction, id: i64, now: i64) -> rusqlite::Result<usize> {
+    transaction
+        .prepare_cached(
+            "INSERT OR REPLACE INTO sent (id, event, sequence, kind, topic, payload, sha256, created, acked)
+             SELECT id, event, sequence, kind, topic, payload, sha256, created, ?2 FROM outbox
+             WHERE id = ?1 AND kind IN ('event', 'evidence')",
+        )?
+        .execute(params![id, now])
+}
+
+/// Forgets what was acknowledged before this time.
+pub(super) fn forget(transaction: &Transaction, before: i64) -> rusqlite::Result<usize> {
+    transaction.prepare_cached("DELETE FROM sent WHERE acked < ?1")?.execute([before])
+}
+
+/// What was acknowledged within the last `window` ms before `lost` (`None`: before the last of them) waits again. Says how
+/// many there are of each kind.
+pub(super) fn recall(transaction: &Transaction, lost: Option<i64>, window: i64) -> rusqlite::Result<Depth> {
+    let last = || transaction.query_row("SELECT coalesce(max(acked), 0) FROM sent", [], |row| row.get(0));
+    let since = lost.map_or_else(last, Ok)? - window;
+    let count = |kind: &str| {
+        let sql = "SELECT count(*) FROM sent WHERE acked >= ?1 AND kind = ?2";
+        transaction.query_row(sql, params![since, kind], |row| row.get::<_, i64>(0)).map(|n| n.max(0) as u64)
+    };
+    let (events, evidence) = (count("event")?, count("evidence")?);
+    transaction.execute(
+        "INSERT OR IGNORE INTO outbox (id, event, sequence, kind, topic, payload, sha256, created)
+         SELECT id, event, sequence, kind, topic, payload, sha256, created FROM sent WHERE acked >= ?1",
+        [since],
+    )?;
+    transaction.execute("DELETE FROM sent", [])?;
+    Ok(Depth { events, evidence, messages: events + evidence, ..Depth::default() })
+}
