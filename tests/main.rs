@@ -17,6 +17,7 @@ mod deliver;
 mod delivery;
 mod demo;
 mod diff;
+mod eval;
 mod evidence;
 mod gate;
 mod memory;

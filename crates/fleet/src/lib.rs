@@ -35,6 +35,7 @@ mod shapes;
 mod single;
 mod sources;
 mod tables;
+mod telemetry;
 mod tiles;
 mod tls;
 mod tree;
@@ -47,8 +48,8 @@ pub use card::{
     Activation, Boxes, Channels, Extra, Filter, Head, Layout, ModelCard, NO_CLASS, Output, Range, Resize,
     Thresholds,
 };
-pub use evidence::{Evidence, S3, Store};
 pub use confirm::Confirm;
+pub use evidence::{Evidence, S3, Store};
 pub use gate::Gate;
 pub use ground::{Ground, metres, moved};
 pub use hardware::{Decoding, Provider};
@@ -61,6 +62,7 @@ pub use rule::{
 pub use schema::{card_schema, schema};
 pub use secret::{Credentials, Secret, SecretRef};
 pub use single::{broker_url, camera_url};
+pub use telemetry::Telemetry;
 pub use tiles::Tiles;
 pub use tls::{Identity, Tls, TlsError, TlsFiles};
 
@@ -86,6 +88,8 @@ pub struct Fleet {
     pub desk: Desk,
     /// What becomes of evidence pictures.
     pub evidence: Evidence,
+    /// Where the program says how it is doing.
+    pub telemetry: Telemetry,
     /// How the stages are sized.
     pub node: Node,
     /// Models by id; the folder that holds `card.yaml`.

@@ -101,6 +101,7 @@ fn build(root: &Fields, cameras: Vec<Item>, cx: &mut Context<'_>) -> Option<Flee
     let tables = Tables::read(root, cx);
     let broker = broker::read(root, &tables.credentials, cx);
     let evidence = evidence::read(root, &tables.credentials, cx);
+    let telemetry = crate::telemetry::read(root, cx);
     let cameras = Cameras::new(&tables, cx).read(cameras);
     tables.check_class_names(cx);
     let data_dir = root.text("data_dir");
@@ -117,6 +118,7 @@ fn build(root: &Fields, cameras: Vec<Item>, cx: &mut Context<'_>) -> Option<Flee
         broker: broker?,
         desk: Desk { listen: root.map("desk").unwrap_or(&Fields::empty(&DESK)).listen("listen")? },
         evidence: evidence?,
+        telemetry: telemetry?,
         node: node(root, cx)?,
         models,
         situations,

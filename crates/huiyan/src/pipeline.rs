@@ -10,18 +10,20 @@ use anyhow::Context as _;
 use crossbeam_channel::bounded;
 use decode::{Pool, PoolOptions};
 use fleet::{Camera, Fleet};
-use flow::{CameraId, Counter, Event, Flow, Look};
-use infer::{Detector, Gate, GateNumbers, Passage, Route, Runtime};
+use flow::{CameraId, Counter, Event, Flow};
+use infer::{Confirmer, Detector, Gate, GateNumbers, Passage, Route, Runtime};
 use ingest::{Ingest, Policy};
 use publish::{Ear, Heard, Publisher};
 use scene::Condition;
 use tokio_util::sync::CancellationToken;
 
 use crate::UserError;
+use crate::confirm::Confirmations;
 use crate::health::{Board, Known};
 use crate::picture_health::Limits;
-use crate::scene_stage::{SceneStage, Tally};
-use crate::versions::Versions;
+use crate::scene_stage::{SceneStage, Sight, Tally};
+use crate::telemetry::traces::Traces;
+use crate::versions::{Users, Versions};
 
 /// Detections that wait for the scenes; the inference threads wait with them.
 const LOOKS_WAITING: usize = 64;
@@ -38,7 +40,7 @@ pub struct Told<'a> {
     pub evidence: Option<PathBuf>,
 }
 
-/// Called for every event once it is safe on disk, on the scene thread.
+/// Called for every event once it is safe on disk, on the outbox's thread.
 pub type OnEvent = Box<dyn Fn(Told<'_>) + Send>;
 
 /// The running stages of one worker.
@@ -47,6 +49,8 @@ pub struct Pipeline {
     pool: Arc<Pool>,
     gate: Arc<Gate>,
     detector: Arc<Detector>,
+    /// Only where a rule asks.
+    confirmer: Option<Arc<Confirmer>>,
     versions: Arc<Versions>,
     scenes: JoinHandle<()>,
     publisher: Arc<Publisher>,
@@ -65,18 +69,23 @@ pub struct Report {
     pub ingest: Flow,
     /// Access units received; pictures passed on.
     pub decode: Flow,
-    /// Pictures spared the model, whose looks were passed on; pictures let through, by reason.
+    /// Pictures that were not decoded, and pictures spared the model: their looks were repeated. Pictures decoded, and let
+    /// through to the model, by reason.
     pub gate: GateNumbers,
     /// Pictures received; looks passed on.
     pub infer: Flow,
     /// Looks received; looks judged.
     pub scene: Flow,
+    /// What second models were asked, and what came of it.
+    pub confirm: Confirmations,
     /// Events received; acknowledged by the broker.
     pub publish: Flow,
     /// Events made by the scenes.
     pub events: u64,
     /// Messages that wait on disk.
     pub outbox: u64,
+    /// What is wrong with the disk; empty where nothing is.
+    pub disk: String,
     /// Whether the broker is connected, or why not.
     pub broker: String,
 }
@@ -95,6 +104,15 @@ impl Pipeline {
         let (ear_options, blur) = (options.clone(), options.blur.clone());
         let publisher = Arc::new(Publisher::start(options, &tokio::runtime::Handle::current())?);
 
+        let traces = match &fleet.telemetry.otlp {
+            Some(otlp) => Some(Traces::start(otlp, &fleet.site, &fleet.worker)?),
+            None => None,
+        };
+        if let Some(traces) = traces.clone() {
+            publisher.observe(move |delivered| traces.delivered(delivered));
+        }
+        let on_event = traced(on_event, traces.clone());
+
         let limits = Limits {
             frozen_after: fleet.node.frozen_after,
             dark_after: fleet.node.dark_after,
@@ -112,7 +130,7 @@ impl Pipeline {
         };
 
         // Detections wait: the queue is short, and when it is full the inference thread waits.
-        let (looks_in, looks) = bounded::<Look>(LOOKS_WAITING);
+        let (looks_in, looks) = bounded::<Sight>(LOOKS_WAITING);
         let tally = Arc::new(Tally {
             per_camera: fleet.cameras.iter().map(|c| (c.id.clone(), Counter::default())).collect(),
             ..Tally::default()
@@ -126,14 +144,22 @@ impl Pipeline {
         ));
         let mouth = ear.clone();
 
+        // Whoever asks waits no longer than a moment: one batch of questions waits, what is more gets no answer.
+        let second = versions.confirming();
+        let confirmer = match second.is_empty() {
+            true => None,
+            false => Some(Arc::new(Confirmer::new(&runtime, second)?)),
+        };
+
         let (found, tell_found) = (board.clone(), tell.clone());
         let stage = SceneStage {
             fleet: fleet.clone(),
             gate: gate.clone(),
             models: versions.infos.clone(),
+            confirmer: confirmer.clone(),
             publisher: publisher.clone(),
             tally: tally.clone(),
-            on_event,
+            on_event: Arc::new(std::sync::Mutex::new(on_event)),
             on_camera: Box::new(move |camera, condition, held_back| {
                 let suspended = (condition != Condition::Good).then(|| condition.to_string());
                 let news = found.scene(camera, suspended, held_back, Instant::now());
@@ -163,7 +189,7 @@ impl Pipeline {
         };
         let routes: HashMap<CameraId, Route> =
             fleet.cameras.iter().map(|c| (c.id.clone(), route(c))).collect();
-        let (looked, looks_out) = (gate.clone(), looks_in.clone());
+        let (looked, looks_out, seen) = (gate.clone(), looks_in.clone(), traces.clone());
         let detector = Arc::new(Detector::new(
             &runtime,
             versions.cards(),
@@ -172,7 +198,10 @@ impl Pipeline {
             // Fails only once the scene thread is gone, which is after this stage has stopped.
             move |look| {
                 looked.looked(&look);
-                drop(looks_out.send(look));
+                if let Some(traces) = &seen {
+                    traces.looked(&look.frame.id);
+                }
+                drop(looks_out.send(Sight::Look(look)));
             },
         )?);
 
@@ -180,14 +209,20 @@ impl Pipeline {
         let options = PoolOptions {
             threads: fleet.node.decode_threads,
             decoding: fleet.node.decoder,
+            // Before the gate, the model, the watch over the picture's health or anything else sees a picture.
+            masks: decode::masks_of(fleet.cameras.iter().map(|camera| &**camera)),
             ..PoolOptions::default()
         };
         let (judge, frames) = (gate.clone(), detector.clone());
+        let repeats = looks_in.clone();
         let (shown, tell_shown) = (board.clone(), tell.clone());
         let (faults, tell_fault) = (board.clone(), tell.clone());
         let pool = Arc::new(Pool::new(
             options,
             move |frame| {
+                if let Some(traces) = &traces {
+                    traces.decoded(&frame.id);
+                }
                 let news = shown.picture(&frame.id.camera, &frame.luma, Instant::now());
                 if let Some(Known { health, .. }) = &news {
                     tracing::info!(camera = %health.camera, state = health.state.name(), "{}", health.reason);
@@ -196,7 +231,7 @@ impl Pipeline {
                 match judge.judge(frame) {
                     Passage::Through(frame) => frames.offer(frame),
                     // Waits for the scenes as other looks do, and the decoder's thread with it.
-                    Passage::Spared(look) => drop(looks_in.send(look)),
+                    Passage::Spared(look) => drop(looks_in.send(Sight::Look(look))),
                 }
             },
             move |camera, fault| {
@@ -211,27 +246,38 @@ impl Pipeline {
         tracing::info!(threads = pool.threads(), by = %pool.backend(), "decoding");
 
         let units = pool.clone();
-        let sink: ingest::Sink = Arc::new(move |unit| units.offer(unit).map_err(|_| ingest::Overflow));
+        let screen = gate.clone();
+        // Where nothing has happened, the last look stands, and the picture is not decoded. Sockets do not wait for the
+        // scenes: where those have no room, it is decoded.
+        let sink: ingest::Sink = Arc::new(move |unit| {
+            let repeat = |look| repeats.try_send(Sight::Repeated(look)).is_ok();
+            match screen.must_decode(&unit, repeat) {
+                true => units.offer(unit).map_err(|_| ingest::Overflow),
+                false => Ok(()),
+            }
+        });
         let sessions = board.clone();
         let health: ingest::HealthSink =
             Arc::new(move |health| tell(sessions.session(health, Instant::now())));
         let ingest = Ingest::start(fleet.cameras.clone(), policy, sink, health, &CancellationToken::new());
 
-        Ok(Self { ingest, pool, gate, detector, versions, scenes, publisher, ear, board, tally })
+        Ok(Self { ingest, pool, gate, detector, confirmer, versions, scenes, publisher, ear, board, tally })
     }
 
     /// The account of every stage.
     pub fn report(&self) -> Report {
-        let (publish, outbox, broker) = match self.publisher.state() {
+        let disk =
+            |trouble: &Option<publish::Trouble>| trouble.as_ref().map_or(String::new(), ToString::to_string);
+        let (publish, outbox, disk, broker) = match self.publisher.state() {
             Ok(state) => {
                 let broker = match &state.link {
                     publish::Link::Up { .. } => "connected".to_owned(),
                     publish::Link::Down { error, .. } if error.is_empty() => "connecting".to_owned(),
                     publish::Link::Down { error, .. } => error.clone(),
                 };
-                (state.events, state.outbox.messages, broker)
+                (state.events, state.outbox.messages, disk(&state.disk), broker)
             }
-            Err(error) => (NOTHING, 0, error.to_string()),
+            Err(error) => (NOTHING, 0, String::new(), error.to_string()),
         };
         Report {
             ingest: self.ingest.counters(),
@@ -239,9 +285,11 @@ impl Pipeline {
             gate: self.gate.numbers(),
             infer: self.detector.counters(),
             scene: judged(&self.tally),
+            confirm: self.tally.verdicts.report(self.confirmer.as_deref()),
             events: self.tally.events.get(),
             publish,
             outbox,
+            disk,
             broker,
         }
     }
@@ -256,6 +304,11 @@ impl Pipeline {
         self.board.all(Instant::now())
     }
 
+    /// What the delivery of events measures about itself.
+    pub fn delivery(&self) -> publish::Metrics {
+        self.publisher.metrics()
+    }
+
     /// What the inference stage measures about itself.
     pub fn infer_numbers(&self) -> infer::Numbers {
         self.detector.numbers()
@@ -265,14 +318,15 @@ impl Pipeline {
     pub fn renewal(&self) -> impl Fn(bool) + Send + Sync + 'static {
         let (versions, gate) = (self.versions.clone(), self.gate.clone());
         // The detector ends with the pipeline, whoever may still ask for new versions.
-        let detector = Arc::downgrade(&self.detector);
-        move |asked| versions.renew(&detector, &gate, asked)
+        let confirmer = self.confirmer.as_ref().map_or_else(std::sync::Weak::new, Arc::downgrade);
+        let users = Users { detector: Arc::downgrade(&self.detector), confirmer };
+        move |asked| versions.renew(&users, &gate, asked)
     }
 
     /// Stops in the order in which data flow, so that what is inside comes out; each stage has a deadline. Events
     /// that the broker has not acknowledged by then stay on disk for the next start.
     pub async fn stop(self) -> Report {
-        let Self { ingest, pool, gate, detector, scenes, publisher, ear, tally, .. } = self;
+        let Self { ingest, pool, gate, detector, confirmer, scenes, publisher, ear, tally, .. } = self;
         let (ingest, _) = ingest.shutdown().await;
         let stopped = tokio::task::spawn_blocking(move || {
             let decode = pool.shutdown(STOP_STAGE);
@@ -292,19 +346,30 @@ impl Pipeline {
             ear.stop().await;
         }
         let left = publisher.stop(STOP_STAGE).await;
-        let publish = publisher.state().map_or(NOTHING, |state| state.events);
+        let metrics = publisher.metrics();
         Report {
             ingest,
             decode,
             gate: gate.numbers(),
             infer,
             scene: judged(&tally),
-            publish,
+            confirm: tally.verdicts.report(confirmer.as_deref()),
+            publish: metrics.events,
             events: tally.events.get(),
+            disk: metrics.disk.map_or(String::new(), |trouble| trouble.to_string()),
             outbox: left.map_or(0, |depth| depth.messages),
             broker: "stopped".to_owned(),
         }
     }
+}
+
+/// Tells the traces of every event, too.
+fn traced(on_event: OnEvent, traces: Option<Arc<Traces>>) -> OnEvent {
+    let Some(traces) = traces else { return on_event };
+    Box::new(move |told| {
+        traces.told(told.event);
+        on_event(told);
+    })
 }
 
 fn judged(tally: &Tally) -> Flow {

@@ -12,6 +12,7 @@ use publish::wire::CoverageMessage;
 use super::{duration, interrupted_or_over, runtime};
 use crate::health::Known;
 use crate::pipeline::{self, Pipeline};
+use crate::telemetry::metrics;
 use crate::{UserError, descriptors, fleet_text};
 
 /// How often the models' cards are looked at.
@@ -47,8 +48,15 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             }
         });
         let pipeline = Pipeline::start(&fleet, pipeline::policy(&fleet.node), on_event)?;
-        tracing::info!(cameras = fleet.cameras.len(), broker = %fleet.broker.host, port = fleet.broker.port, "watching");
-        watch_models(pipeline.renewal(), interrupted_or_over(args.limit)).await;
+        tracing::info!(cameras = fleet.cameras.len(), broker = %fleet.broker, "watching");
+        let asked = match fleet.telemetry.metrics {
+            Some(listen) => Some(metrics::serve(listen).await?),
+            None => None,
+        };
+        tokio::select! {
+            () = watch_models(pipeline.renewal(), interrupted_or_over(args.limit)) => {}
+            () = answer(asked, &pipeline) => {}
+        }
         let known = pipeline.health();
         let cameras = json.then(|| cameras(&fleet, &known, |camera| pipeline.looks_of(camera)));
         let mut coverage = Minutes::default();
@@ -68,6 +76,17 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
         Ok(())
     })
+}
+
+/// Gives the numbers to whoever asks.
+async fn answer(asked: Option<tokio::sync::mpsc::Receiver<metrics::Asked>>, pipeline: &Pipeline) {
+    if let Some(mut asked) = asked {
+        while let Some(reply) = asked.recv().await {
+            // Who has gone meanwhile does not want them any more.
+            let _ = reply.send(metrics::text(pipeline));
+        }
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Lets new versions of the models take over, at SIGHUP and where a card has changed, until `over`.
