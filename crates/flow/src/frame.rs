@@ -37,6 +37,8 @@ impl Frame {
     }
 
     /// A frame whose pixels stay on the accelerator that decoded them. They are copied once, for the grey picture.
+    /// Not for cameras with parts that nobody may see: their pictures come to main memory, where [`HostPicture::masked`]
+    /// overwrites those.
     ///
     /// # Errors
     /// Where they cannot be copied.

@@ -214,6 +214,7 @@ impl Chains {
     }
 
     /// The key that signs.
+    #[cfg(test)]
     pub fn key(&self) -> &SigningKey {
         &self.key
     }

@@ -92,8 +92,12 @@ const SMALL: &[&str] = &[
 ];
 
 /// Class names differ in case and in how they join words; a table of them should not.
-const BY_CLASS: [(&[&str], Hide); 4] =
-    [(PERSONS, Hide::Whole), (CARS, Hide::Below(0.45)), (LARGE, Hide::Below(0.35)), (SMALL, Hide::Below(0.2))];
+const BY_CLASS: [(&[&str], Hide); 4] = [
+    (PERSONS, Hide::Whole),
+    (CARS, Hide::Below(0.45)),
+    (LARGE, Hide::Below(0.35)),
+    (SMALL, Hide::Below(0.2)),
+];
 
 /// What of things of this class is hidden, if anything.
 pub(crate) fn of_class(class: &str) -> Option<Hide> {
