@@ -1,5 +1,7 @@
 //! Second models: what they are shown, and what whoever asks gets where there is no answer.
 
+#![allow(clippy::unwrap_used, reason = "part of tests, though outside of a #[test] function")]
+
 mod common;
 
 use std::path::Path;
@@ -85,7 +87,7 @@ fn stall(x: u32, y: u32) -> [u8; 3] {
     } else if within(263..267, 150..230) {
         [178, 178, 172]
     } else if (110..150).contains(&y) && x.abs_diff(265) < (y - 105) * 2 {
-        if x / 24 % 2 == 0 { [40, 80, 200] } else { [235, 232, 224] }
+        if (x / 24).is_multiple_of(2) { [40, 80, 200] } else { [235, 232, 224] }
     } else if within(200..330, 170..190) {
         [[216, 40, 26], [240, 140, 26], [90, 165, 50]][((x / 8 + y / 8) % 3) as usize]
     } else if within(200..330, 190..230) {

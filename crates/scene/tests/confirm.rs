@@ -1,5 +1,7 @@
 //! What a second model decides, told as short stories.
 
+#![allow(clippy::unwrap_used, reason = "part of tests, though outside of a #[test] function")]
+
 mod common;
 
 use common::{at, camera, classes, look, rule, secs, story, thing, zone};

@@ -96,9 +96,7 @@ impl State {
     pub fn new(rule: &Rule) -> Self {
         let found = match &rule.kind {
             RuleKind::Dwell(_) | RuleKind::Together(_) => Found::Things(Things::default()),
-            RuleKind::Coverage(_) | RuleKind::Count(_) | RuleKind::Model(_) => {
-                Found::Zone(Box::default())
-            }
+            RuleKind::Coverage(_) | RuleKind::Count(_) | RuleKind::Model(_) => Found::Zone(Box::default()),
             RuleKind::Cross(_) => Found::Line(Crossings::default()),
         };
         Self { applies_since: None, memory: Memory::default(), doubts: Doubts::default(), found }
