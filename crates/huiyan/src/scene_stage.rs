@@ -30,6 +30,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const MAX_ASKED: usize = 16;
 
 /// What comes to the scenes.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "few wait, and a look on the heap would cost each of them an allocation"
+)]
 pub enum Sight {
     /// A look and its picture.
     Look(Look),
@@ -286,8 +290,7 @@ impl SceneStage {
         if seen.basis == Basis::Unchanged && wants_look {
             self.gate.ask(id);
         }
-        let at_ease =
-            !wants_look && watched.asked.is_empty() && watched.scene.condition() == Condition::Good;
+        let at_ease = !wants_look && watched.asked.is_empty() && watched.scene.condition() == Condition::Good;
         self.gate.taken(&seen.frame, at_ease);
         self.tally.per_camera.get(id).inspect(|counter| counter.add(1));
         let held_back = watched.scene.held_back().iter().map(|(_, _, n)| n).sum();

@@ -296,9 +296,8 @@ impl Sum {
         self.more += film.more.len();
         self.later = self.later.max(film.later);
         self.ends_later = self.ends_later.max(film.ends_later);
-        let figure = |what: &str, share: f64| {
-            Figure::plain(format!("gate.{what}.{label}"), share, "share of looks")
-        };
+        let figure =
+            |what: &str, share: f64| Figure::plain(format!("gate.{what}.{label}"), share, "share of looks");
         [figure("spared", spared), figure("undecoded", undecoded)]
     }
 
