@@ -23,8 +23,9 @@ use crate::confirm::{self, Verdicts};
 const BATCH: usize = 8;
 /// How long a second model may take: a file does not wait for anybody.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Access units inside the decoder at once.
-const INSIDE: i64 = 8;
+/// Access units inside the decoder at once: more than the pictures that a stream may reorder (16, H.264 section 7.4.2.1.1),
+/// which it holds back until later ones have come.
+const INSIDE: i64 = 32;
 
 /// Takes each look, with the events that it made and the scene after it.
 pub type OnLook<'a> = &'a mut dyn FnMut(&Frame, &Detections, &[Event], &Scene) -> anyhow::Result<()>;
@@ -159,7 +160,7 @@ fn decoded(units: Vec<AccessUnit>, masks: Masks) -> anyhow::Result<(Receiver<Fra
     let (frames_in, frames) = crossbeam_channel::bounded::<Frame>(8);
     let pool = Pool::new(
         // One thread keeps the pictures in order.
-        PoolOptions { threads: 1, masks, ..PoolOptions::default() },
+        PoolOptions { threads: 1, queue: 2 * INSIDE as usize, masks, ..PoolOptions::default() },
         move |frame| drop(frames_in.send(frame)),
         |camera, fault| tracing::warn!(%camera, "{fault}"),
     )?;
