@@ -93,14 +93,13 @@ fn eliminate(mut rows: [[f64; 9]; 8]) -> Option<[f64; 8]> {
             return None;
         }
         rows.swap(column, pivot);
-        for row in 0..8 {
-            if row == column {
+        let pivot = rows[column];
+        for (index, row) in rows.iter_mut().enumerate() {
+            if index == column {
                 continue;
             }
-            let factor = rows[row][column] / rows[column][column];
-            for at in column..9 {
-                rows[row][at] -= factor * rows[column][at];
-            }
+            let factor = row[column] / pivot[column];
+            row.iter_mut().zip(pivot).for_each(|(cell, above)| *cell -= factor * above);
         }
     }
     Some(std::array::from_fn(|row| rows[row][8] / rows[row][row]))

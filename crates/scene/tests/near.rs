@@ -1,4 +1,5 @@
 //! When a situation is shown from near.
+#![allow(clippy::unwrap_used, reason = "part of tests, though outside of a #[test] function")]
 
 mod common;
 

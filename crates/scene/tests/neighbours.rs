@@ -1,4 +1,5 @@
 //! Two and more cameras that see the same place.
+#![allow(clippy::unwrap_used, reason = "part of tests, though outside of a #[test] function")]
 
 mod common;
 

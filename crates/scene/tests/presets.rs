@@ -1,4 +1,5 @@
 //! A camera that turns: what happens at one preset while it shows another.
+#![allow(clippy::unwrap_used, reason = "part of tests, though outside of a #[test] function")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! Ten thousand random timelines: whatever happens, the same looks give the same events, a pause ends nothing, and
 //! nothing panics.
+#![allow(clippy::unwrap_used, reason = "part of tests, though outside of a #[test] function")]
 
 mod common;
 
