@@ -162,12 +162,12 @@ mod tests {
 
     #[test]
     fn a_sharp_look_beats_a_blurred_one_in_any_light() {
-        let stripes = |x: usize, _: usize| if x / 8 % 2 == 0 { 60 } else { 160 };
+        let stripes = |x: usize, _: usize| if (x / 8).is_multiple_of(2) { 60 } else { 160 };
         // The same through a lens that smears over eight pixels.
         let smeared =
             |x: usize, y: usize| ((0..8).map(|dx| u32::from(stripes(x + dx, y))).sum::<u32>() / 8) as u8;
         let car = thing(0.2, 0.2, 0.6, 0.8);
-        let of = |picture: &HostPicture| judge(&[object(&car)], &[car.clone()], picture).unwrap();
+        let of = |picture: &HostPicture| judge(&[object(&car)], std::slice::from_ref(&car), picture).unwrap();
         let (sharp, part) = of(&picture(stripes));
         let (blurred, _) = of(&picture(smeared));
         assert!(is_better(sharp, blurred) && !is_better(blurred, sharp), "{sharp} {blurred}");
