@@ -19,7 +19,7 @@ use wire::Wire;
 /// In a run of all tests.
 const ROUNDS: u64 = 200;
 /// After the last round everything has to arrive within this time.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
@@ -77,7 +77,7 @@ impl House {
         let through = std::net::SocketAddr::from(([127, 0, 0, 1], wire.port()));
         let yaml = format!(
             "{head}desk: {{ listen: 127.0.0.1:{port} }}\ncameras: []\n",
-            head = fleet_head(through, &dir.path().join("desk")),
+            head = fleet_head(through, &dir.path().join("desk")).replace("{ url", "{ keep_alive: 2s, url"),
             port = free_port()
         );
         std::fs::create_dir_all(dir.path().join("worker")).unwrap();

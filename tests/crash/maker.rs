@@ -54,7 +54,9 @@ fn maker() {
     let number = |name: &str| std::env::var(name).unwrap().parse::<u64>().unwrap();
     let (port, began) = (number(PORT) as u16, number(BEGAN));
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let broker = fleet::Broker { keep_sent: Duration::from_secs(10), ..sample::broker(port) };
+    // A dead wire is to be noticed before the next blow but a few.
+    let (keep_sent, keep_alive) = (Duration::from_secs(10), Duration::from_secs(2));
+    let broker = fleet::Broker { keep_sent, keep_alive, ..sample::broker(port) };
     let options = Options { site: "test".into(), ..sample::options(&dir, broker) };
     let publisher = Publisher::start(options, runtime.handle()).unwrap();
     let mut made = Made::default();
@@ -81,7 +83,7 @@ fn maker() {
         made.set(known.id.as_str(), number + 1);
         say(&format!("stored {camera} {}", number + 1));
     }
-    let left = runtime.block_on(publisher.stop(Duration::from_secs(90))).unwrap();
+    let left = runtime.block_on(publisher.stop(Duration::from_secs(180))).unwrap();
     for camera in 0..CAMERAS {
         say(&format!("final {camera} {}", made.of(camera)));
     }

@@ -3,7 +3,8 @@
 //! A broker acknowledges a message when it has it in memory (mosquitto writes its own disk seconds or minutes later), and
 //! one that is killed forgets what it had promised. So rows of messages with a PUBACK move to the table `sent`, and when
 //! a connection was lost, those of the last moments before that are sent once more, in their old places: before whatever
-//! else their situations have to say. Receivers know them by their id.
+//! else their situations have to say. Receivers know them by their id. Once, and not at every loss: a connection that breaks
+//! off again and again would otherwise never come to what is new.
 
 use rusqlite::{Transaction, params};
 
@@ -17,10 +18,14 @@ CREATE TABLE IF NOT EXISTS sent (            -- events and pictures that the bro
     acked INTEGER NOT NULL                   -- ms since 1970
 );
 CREATE INDEX IF NOT EXISTS sent_acked ON sent (acked);
+CREATE TABLE IF NOT EXISTS repeated (id INTEGER PRIMARY KEY);  -- rows of `outbox` that were sent before
 ";
 
 /// Keeps a message that has its PUBACK. What is retained is told again at every connection anyway.
 pub(super) fn keep(transaction: &Transaction, id: i64, now: i64) -> rusqlite::Result<usize> {
+    if transaction.prepare_cached("DELETE FROM repeated WHERE id = ?1")?.execute([id])? > 0 {
+        return Ok(0);
+    }
     transaction
         .prepare_cached(
             "INSERT OR REPLACE INTO sent (id, event, sequence, kind, topic, payload, sha256, created, acked)
@@ -50,6 +55,8 @@ pub(super) fn recall(transaction: &Transaction, lost: Option<i64>, window: i64) 
          SELECT id, event, sequence, kind, topic, payload, sha256, created FROM sent WHERE acked >= ?1",
         [since],
     )?;
+    transaction
+        .execute("INSERT OR IGNORE INTO repeated (id) SELECT id FROM sent WHERE acked >= ?1", [since])?;
     transaction.execute("DELETE FROM sent", [])?;
     Ok(Depth { events, evidence, messages: events + evidence, ..Depth::default() })
 }
