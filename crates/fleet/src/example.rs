@@ -114,7 +114,7 @@ fn the_example_shows_every_key_at_its_default() {
     // What is optional may be explained in a comment, as are a camera's keys that are those of its class.
     let explained = |key: &str| {
         let (map, name) = key.split_once('.').unwrap();
-        comments.contains(&format!("# {name}: "))
+        comments.lines().any(|line| line.trim_start_matches(['#', ' ']).starts_with(&format!("{name}:")))
             || (map == "login" && comments.contains(&format!("{name}: ")))
             || (map == "confirm" && comments.contains(&format!("{name}: ")))
             || (map == "fps" && comments.contains("{fps: "))

@@ -65,7 +65,10 @@ fn onvif_events_have_a_prefix_that_is_one() {
     assert_eq!(folder.load_text(BASE).unwrap().broker.onvif, None);
     for prefix in ["/a", "a/", "a//b", "a/#", "+", "{worker}", "huiyan/v1/{site}", "a b"] {
         let mistakes = load(prefix).unwrap_err().to_string();
-        assert!(mistakes.contains("broker.onvif") && mistakes.contains("is no prefix of a topic"), "{mistakes}");
+        assert!(
+            mistakes.contains("broker.onvif") && mistakes.contains("is no prefix of a topic"),
+            "{mistakes}"
+        );
     }
 }
 

@@ -131,7 +131,8 @@ impl DeviceInput {
         let mut binding = front.session.create_binding()?;
         let (rows, chroma_rows) = nv12.rows();
         let planes = [(rows, nv12.luma_stride), (chroma_rows, nv12.chroma_stride)];
-        for ((address, (rows, stride)), name) in picture.memory.addresses().into_iter().zip(planes).zip(INPUTS)
+        for ((address, (rows, stride)), name) in
+            picture.memory.addresses().into_iter().zip(planes).zip(INPUTS)
         {
             bind(&mut binding, name, address, [rows as i64, stride as i64], memory)?;
         }
@@ -147,8 +148,7 @@ impl DeviceInput {
             Some(at) => self.graphs[at..].rotate_left(1),
             None => {
                 let session = graph::session(&self.card, &nv12, &self.options()?)?;
-                let place =
-                    Placement::new(self.card.resize, nv12.size, (self.card.width, self.card.height));
+                let place = Placement::new(self.card.resize, nv12.size, (self.card.width, self.card.height));
                 if self.graphs.len() == GRAPHS {
                     self.graphs.remove(0);
                 }
@@ -165,8 +165,10 @@ impl DeviceInput {
             #[cfg(test)]
             Memory::Host => options,
             // Rounded products would lose what 8 bits can say.
-            Memory::Cuda => options
-                .with_execution_providers([ort::ep::CUDA::default().with_tf32(false).build().error_on_failure()])?,
+            Memory::Cuda => options.with_execution_providers([ort::ep::CUDA::default()
+                .with_tf32(false)
+                .build()
+                .error_on_failure()])?,
         })
     }
 }

@@ -191,7 +191,8 @@ impl Model {
         };
         let mut runner = Runner::new(session, card.clone()).map_err(disagree)?;
         if let Some(memory) = runtime.providers().memory() {
-            let no_memory = |e: ort::Error| ModelError::Device { file: card.file.clone(), reason: e.to_string() };
+            let no_memory =
+                |e: ort::Error| ModelError::Device { file: card.file.clone(), reason: e.to_string() };
             runner.prepare_device(runtime, memory).map_err(no_memory)?;
         }
         let preprocessor = Preprocessor::new(&card);
@@ -280,9 +281,7 @@ impl Model {
             self.look_at_batch(&host, &mut here)?;
         }
         let (mut there, mut here) = (there.into_iter(), here.into_iter());
-        looks.extend(
-            frames.iter().filter_map(|f| if on_device(f) { there.next() } else { here.next() }),
-        );
+        looks.extend(frames.iter().filter_map(|f| if on_device(f) { there.next() } else { here.next() }));
         Ok(())
     }
 

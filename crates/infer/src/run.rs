@@ -76,11 +76,7 @@ impl Runner {
     }
 
     /// As [`run`](Self::run), with the `slots` pictures that were put into [`device`](Self::device).
-    pub fn run_device<T>(
-        &mut self,
-        slots: usize,
-        read: impl FnOnce(Ran<'_>) -> T,
-    ) -> Result<T, LookError> {
+    pub fn run_device<T>(&mut self, slots: usize, read: impl FnOnce(Ran<'_>) -> T) -> Result<T, LookError> {
         let Self { card, session, agreed, device, .. } = self;
         let device = device.as_mut().expect("the caller has just put pictures into it");
         let mut binding = session.create_binding()?;

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fleet::{Channels, Filter, ModelCard, Range, Resize};
 use flow::{
-    CameraId, Detection, DeviceMemory, DevicePicture, DownloadError, Frame, FrameId, HostPicture, Matrix, Plane, SessionId,
-    Timestamp,
+    CameraId, Detection, DeviceMemory, DevicePicture, DownloadError, Frame, FrameId, HostPicture, Matrix,
+    Plane, SessionId, Timestamp,
 };
 use ort::session::Session;
 use sha2::{Digest, Sha256};
@@ -159,10 +159,16 @@ fn square(left: usize, top: usize) -> DevicePicture {
         (true, 0) => 90,
         (true, _) => 230,
     });
-    let memory =
-        Nv12Memory { luma, chroma: chroma.collect(), width: 64, height: 64, strides: [64, 64] };
+    let memory = Nv12Memory { luma, chroma: chroma.collect(), width: 64, height: 64, strides: [64, 64] };
     let matrix = Matrix::Bt709;
-    DevicePicture { width: 64, height: 64, strides: [64, 64], matrix, full_range: false, memory: Box::new(memory) }
+    DevicePicture {
+        width: 64,
+        height: 64,
+        strides: [64, 64],
+        matrix,
+        full_range: false,
+        memory: Box::new(memory),
+    }
 }
 
 #[test]
@@ -203,7 +209,10 @@ fn pictures_of_both_kinds_are_looked_at_in_one_call() {
         for other in [&copied[i], &there[i], &mixed[i]] {
             assert_eq!(other.frame.sequence, i as u64);
             assert_eq!(other.list.len(), wanted.list.len(), "{wanted:?} {other:?}");
-            assert!(wanted.list.iter().all(|a| other.list.iter().any(|b| alike(a, b))), "{wanted:?} {other:?}");
+            assert!(
+                wanted.list.iter().all(|a| other.list.iter().any(|b| alike(a, b))),
+                "{wanted:?} {other:?}"
+            );
         }
     }
 }

@@ -191,7 +191,8 @@ struct Draft {
 
 impl Draft {
     fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) -> ort::Result<()> {
-        let mut tensor = Tensor::<f32>::new(&Allocator::default(), Shape::new(shape.iter().map(|n| *n as i64)))?;
+        let mut tensor =
+            Tensor::<f32>::new(&Allocator::default(), Shape::new(shape.iter().map(|n| *n as i64)))?;
         tensor.extract_tensor_mut().1.copy_from_slice(values);
         self.graph.add_initializer(name, tensor, false)
     }
