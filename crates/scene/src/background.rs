@@ -48,6 +48,8 @@ const MANY: usize = 5;
 const NEW: f32 = 30.0;
 /// Correlation of a patch with the background under it from which it is the same surface in other light.
 const SAME_SURFACE: f32 = 0.7;
+/// Share of the light that the sun's own shadow leaves at least.
+const SHADE: f32 = 0.35;
 /// Standard deviation of a surface, in grey levels, below which it has no texture to compare.
 const SMOOTH: f32 = 3.0;
 
@@ -349,12 +351,33 @@ impl Background {
         *ratios.select_nth_unstable_by(middle, f32::total_cmp).1
     }
 
+    /// What differs from its own place, but looks like the background right beside it, is an edge on a mast that shakes.
+    fn forgive_shaking(&self, differs: &mut [u8], gain: f32) {
+        let columns = self.columns;
+        for at in 0..differs.len() {
+            if differs[at] == 0 {
+                continue;
+            }
+            let (column, row) = (at % columns, at / columns);
+            let near = column.saturating_sub(1)..(column + 2).min(columns);
+            let (mut low, mut high) = (self.long[at], self.long[at]);
+            for y in row.saturating_sub(1)..(row + 2).min(self.rows) {
+                for &grey in &self.long[y * columns..][near.clone()] {
+                    (low, high) = (low.min(grey), high.max(grey));
+                }
+            }
+            let nearest = self.short[at].clamp(low * gain, high * gain);
+            differs[at] = u8::from(is_different(self.short[at], nearest));
+        }
+    }
+
     /// The connected patches among the cells that differ; their cells have their label.
     fn patches(&self, gain: f32, scratch: &mut Scratch) -> Vec<Patch> {
         let Scratch { differs, labels, .. } = scratch;
         for ((differs, short), long) in differs.iter_mut().zip(&self.short).zip(&self.long) {
             *differs = u8::from(is_different(*short, long * gain));
         }
+        self.forgive_shaking(differs, gain);
         let mut runs: Vec<Run> = Vec::new();
         // The runs of the row above.
         let mut above = 0..0;
@@ -364,7 +387,8 @@ impl Background {
             for index in first..runs.len() {
                 for upper in above.clone() {
                     let (here, there) = (runs[index].cells.clone(), runs[upper].cells.clone());
-                    if there.start + self.columns < here.end && here.start < there.end + self.columns {
+                    // Also by a corner.
+                    if there.start + self.columns <= here.end && here.start <= there.end + self.columns {
                         join(&mut runs, upper, index);
                     }
                 }
@@ -405,9 +429,11 @@ impl Background {
         }
         let (short_dev, long_dev) = ((ss / n).sqrt(), (ll / n).sqrt());
         if short_dev < SMOOTH && long_dev < SMOOTH {
-            // A smooth surface on a smooth surface: darker alone is a shadow, brighter alone a lamp's pool. A thing
-            // without any texture at 160 columns is one whose edge is sharp on every side.
-            return !self.has_sharp_edge(patch, gain, scratch);
+            // A smooth surface on a smooth surface. Shade takes up to two thirds of the light and the sun gives it back,
+            // with edges as sharp as things have; beyond that, a thing without any texture at 160 columns is one whose
+            // edge is sharp on every side, as a lamp's pool has none.
+            let ratio = (short_mean + 1.0) / (long_mean * gain + 1.0);
+            return (SHADE..=1.0 / SHADE).contains(&ratio) || !self.has_sharp_edge(patch, gain, scratch);
         }
         sl / (ss * ll).sqrt().max(1e-6) > SAME_SURFACE
     }

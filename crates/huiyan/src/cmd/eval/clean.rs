@@ -265,8 +265,7 @@ impl<'n> Blind<'n> {
         let gain = 1.0 + 0.16 * (t / (hours * 3_600.0) * std::f64::consts::TAU).sin();
         let gain = (gain * 256.0) as u32;
         let grain = &self.grain[self.rng.usize(..65_536)..];
-        let mut cells: Vec<u8> =
-            self.empty.cells().iter().map(|&cell| (u32::from(cell) * gain >> 8).min(235) as u8).collect();
+        let mut cells = self.empty.cells().to_vec();
         for (_, thing, place) in there {
             let (first, end) =
                 ((place.x0() * columns as f32) as usize, (place.x1() * columns as f32) as usize);
@@ -278,7 +277,10 @@ impl<'n> Blind<'n> {
                 line.iter_mut().enumerate().for_each(|(x, cell)| *cell = grey + 12 * ((x + row) % 3) as u8);
             }
         }
-        cells.iter_mut().zip(grain).for_each(|(cell, noise)| *cell = cell.saturating_add_signed(*noise));
+        for (cell, noise) in cells.iter_mut().zip(grain) {
+            let lit = ((u32::from(*cell) * gain + 128) >> 8).min(235) as u8;
+            *cell = lit.saturating_add_signed(*noise);
+        }
         Luma::from_cells(columns as u16, rows as u16, cells)
     }
 }
