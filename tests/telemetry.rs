@@ -32,7 +32,7 @@ script: [park: {at: kerb_far, from: 8, to: 16}]
 fn collector() -> (u16, mpsc::Receiver<(String, Vec<u8>)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (say, said) = mpsc::channel();
+    let (say, said) = mpsc::sync_channel(64);
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let Some(request) = take(stream) else { continue };

@@ -155,7 +155,8 @@ impl Canvas {
 
     /// Draws a line.
     pub fn line(&mut self, from: (i32, i32), to: (i32, i32), colour: Rgb888) {
-        let line = embedded_graphics::primitives::Line::new(Point::new(from.0, from.1), Point::new(to.0, to.1));
+        let line =
+            embedded_graphics::primitives::Line::new(Point::new(from.0, from.1), Point::new(to.0, to.1));
         let _ = line.into_styled(PrimitiveStyle::with_stroke(colour, 1)).draw(self);
     }
 

@@ -354,10 +354,7 @@ impl Background {
     /// What differs from its own place, but looks like the background right beside it, is an edge on a mast that shakes.
     fn forgive_shaking(&self, differs: &mut [u8], gain: f32) {
         let columns = self.columns;
-        for at in 0..differs.len() {
-            if differs[at] == 0 {
-                continue;
-            }
+        for (at, differs) in differs.iter_mut().enumerate().filter(|(_, differs)| **differs == 1) {
             let (column, row) = (at % columns, at / columns);
             let near = column.saturating_sub(1)..(column + 2).min(columns);
             let (mut low, mut high) = (self.long[at], self.long[at]);
@@ -367,7 +364,7 @@ impl Background {
                 }
             }
             let nearest = self.short[at].clamp(low * gain, high * gain);
-            differs[at] = u8::from(is_different(self.short[at], nearest));
+            *differs = u8::from(is_different(self.short[at], nearest));
         }
     }
 

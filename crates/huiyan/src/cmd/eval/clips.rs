@@ -116,12 +116,15 @@ fn subject(args: &Args, zone: Option<&(String, Vec<[f32; 2]>)>) -> anyhow::Resul
     Ok(((**fleet.cameras.first().context("one camera was written")?).clone(), card))
 }
 
+/// When, what it is, of which situation, how sure, where.
+type Wanted = (Timestamp, What, String, Option<f32>, Vec<[f32; 4]>);
+
 /// Pictures of what was missed, told twice and told wrongly, out of the videos of these cameras.
 pub fn sights(judged: &Judged, videos: &[PathBuf], start: Timestamp) -> anyhow::Result<Vec<Sight>> {
     let mut sights = Vec::new();
     for video in videos {
         let camera = playback::camera_id(video).to_string();
-        let mut wanted: Vec<(Timestamp, What, String, Option<f32>, Vec<[f32; 4]>)> = Vec::new();
+        let mut wanted: Vec<Wanted> = Vec::new();
         for (there, _) in judged.truth.iter().zip(&judged.verdicts.found).filter(|(_, found)| found.is_none())
         {
             let middle = there.from + there.from.duration_since(there.to).unsigned_abs() / 2;

@@ -162,13 +162,6 @@ impl Judged {
         let mine = events.filter(|(e, _)| situation.is_none_or(|s| s == e.situation));
         reliability(mine.map(|(e, v)| (f64::from(e.confidence), *v != Verdict::Wrong)))
     }
-
-    /// Confidence and whether it was true, of each event of a situation.
-    pub fn stated(&self, situation: &str) -> Vec<(f64, bool)> {
-        let events = self.told.iter().zip(&self.verdicts.told);
-        let mine = events.filter(|(e, _)| e.situation == situation);
-        mine.map(|(e, v)| (f64::from(e.confidence), *v != Verdict::Wrong)).collect()
-    }
 }
 
 struct Counts {

@@ -350,7 +350,7 @@ mod tests {
         let (picture, things) = picture();
         let mut measure = Measure::default();
         let (hit, ghost) = (detection("car", 0.1), detection("goods", 0.55));
-        measure.look(&picture, &things, &[hit.clone()]);
+        measure.look(&picture, &things, std::slice::from_ref(&hit));
         measure.look(&picture, &things, &[hit.clone(), ghost.clone()]);
         measure.look(&picture, &things, &[ghost]);
         measure.look(&picture, &things, &[]);

@@ -60,6 +60,9 @@ pub struct Played {
     pub detector: Detector,
 }
 
+/// By setting: recall, and boxes of nothing per look.
+pub type BySetting = BTreeMap<String, (f64, f64)>;
+
 /// What the detector finds of what is there: by class, then setting.
 #[derive(Debug, Default)]
 pub struct Detector {
@@ -396,7 +399,7 @@ impl Detector {
     }
 
     /// Rows of class and, for each setting, recall and boxes of nothing per look.
-    pub fn rows(&self) -> Vec<(Class, BTreeMap<String, (f64, f64)>)> {
+    pub fn rows(&self) -> Vec<(Class, BySetting)> {
         let row = |class: Class| {
             let of = |(setting, looks): (&String, &u64)| {
                 let &(asked, found) = self.asked_found.get(&(class, setting.clone()))?;
