@@ -1,4 +1,5 @@
 //! How the broker is described: addresses, TLS, and what is wrong with its files.
+#![allow(clippy::unwrap_used)] // Also in the functions that the tests share.
 
 mod common;
 

@@ -2,13 +2,13 @@
 //!
 //! The order matters. What is to be hidden is blurred in the planes as they came from the decoder, before anything else
 //! reads them, so no later step can carry a trace. Blurring is not a filter that could be inverted: each block of a
-//! region is replaced by its average ([`blur`]), and a person spans at most nine blocks in each direction, so a head is
+//! region is replaced by its average (`blur`), and a person spans at most nine blocks in each direction, so a head is
 //! one or two blocks. A person whom the model did not see is not blurred; that is why detectors are run with a low
 //! threshold, and why access to evidence is a matter for the desk's register. Parts of the picture that nobody may see
 //! at all (a camera's `masks`) are black before this crate, the model or anything else sees a picture.
 //!
-//! What happens to pictures afterwards: [`folder`] writes them, [`chain`] signs what happened to them, [`verify()`]
-//! checks it, [`store`] carries them elsewhere.
+//! What happens to pictures afterwards: `folder` writes them, `chain` signs what happened to them, [`verify()`]
+//! checks it, `store` carries them elsewhere.
 
 mod blur;
 pub(crate) mod chain;

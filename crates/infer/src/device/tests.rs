@@ -154,7 +154,7 @@ fn square(left: usize, top: usize) -> DevicePicture {
     let inside = |x: usize, y: usize| (left..left + 16).contains(&x) && (top..top + 16).contains(&y);
     let luma = (0..64 * 64).map(|at| if inside(at % 64, at / 64) { 120 } else { 40 }).collect();
     // Red: much Cr, little Cb.
-    let chroma = (0..32 * 64).map(|at| match (inside(at % 64 & !1, at / 64 * 2), at % 2) {
+    let chroma = (0..32 * 64).map(|at| match (inside((at % 64) & !1, at / 64 * 2), at % 2) {
         (false, _) => 128,
         (true, 0) => 90,
         (true, _) => 230,
