@@ -74,9 +74,11 @@ cameras:
         looks.insert(camera["id"].as_str().unwrap().to_owned(), camera["looks"].as_u64().unwrap());
     }
     println!("{looks:?}");
+    // All but one are behind one recorder, where nobody is known to answer yet: whoever comes first is tried alone, and if
+    // that is the one that hangs, the others begin 10 s later.
     for name in ["good", "switches"] {
         assert!(
-            looks[name] >= 25,
+            looks[name] >= 15,
             "{name}: {} looks in 30 s at one key picture a second\n{log}",
             looks[name]
         );
