@@ -81,6 +81,13 @@ cameras:
         .collect();
     println!("{story:?}");
     assert!(heard.is_ok(), "not all have ended: {story:?}\n{}", huiyan.said());
+    // A close-up of somebody who is seen better than at first is an update, three at most of each.
+    let (told, close_ups): (Vec<_>, Vec<_>) = told.into_iter().partition(|e| e.phase != "updated");
+    for close_up in &close_ups {
+        assert_eq!(close_up.data["evidence"][0]["role"], "near", "{}", close_up.data);
+        assert!(told.iter().any(|e| e.event == close_up.event), "{}", close_up.data);
+    }
+    assert!(close_ups.len() <= 3 * STANDING.len(), "{story:?}");
     assert_eq!(told.len(), 2 * STANDING.len(), "nothing but began and ended of each: {story:?}");
     for (visit, (from, to)) in STANDING.into_iter().enumerate() {
         let (began, ended) = (&told[2 * visit], &told[2 * visit + 1]);
