@@ -40,8 +40,8 @@ pub struct Broker {
     pub session_expiry: Duration,
     /// How long a subscriber's missed message stays of interest (MQTT 5 message expiry interval).
     pub message_expiry: Duration,
-    /// How long events that the broker has acknowledged are kept, to be sent again where the connection is lost within that
-    /// time: a broker that is killed forgets what it has not written down. 0: not at all.
+    /// How much of what the broker acknowledged last, counted back from its last word, is sent again where a connection is
+    /// lost: a broker that is killed forgets what it has not written down. 0: nothing.
     pub keep_sent: Duration,
     /// Situations are also told as ONVIF events, with this TopicPrefix (ONVIF Core, "Topic Structure"); `{site}` and
     /// `{camera}` stand for the names. `None`: they are not.

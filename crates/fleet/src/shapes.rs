@@ -128,7 +128,7 @@ pub(crate) static BROKER: Shape = Shape {
             "keep_sent",
             Kind::Duration(ms(0), ms(3_600_000)),
             "10s",
-            "Events that the broker acknowledged within this time before a connection was lost are sent again: a broker \
+            "What a broker acknowledged in its last moments before a connection was lost, this long, is sent again: a broker \
              that is killed forgets what it has not written down. Receivers know them by their id. 0s: not at all.",
         ),
         optional(

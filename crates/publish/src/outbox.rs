@@ -361,12 +361,11 @@ impl Outbox {
 
     /// The connection is gone: what was under way is to be sent again.
     pub(crate) fn disconnected(&self) {
-        let mut state = self.core.lock();
-        state.ahead.disconnected();
-        state.lost_at = Some(now_ms());
+        self.core.lock().ahead.disconnected();
     }
 
-    /// Keeps what the broker acknowledged for so long, to be sent again where a connection is lost within that time.
+    /// Keeps what the broker acknowledged until another acknowledgement comes so much later, to be sent again where the
+    /// connection is lost before that.
     pub(crate) fn keep_sent(&self, keep: Duration) {
         let ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
         self.core.keep_sent_ms.store(ms, Ordering::Relaxed);
@@ -379,9 +378,8 @@ impl Outbox {
         let again = self.take_back();
         let core = self.core.clone();
         let told = self.with(move |db| {
-            let (window, lost) = (core.keep_sent_ms.load(Ordering::Relaxed), core.lock().lost_at);
             let transaction = db.transaction()?;
-            let sent = again::recall(&transaction, lost, window)?;
+            let sent = again::recall(&transaction)?;
             let told = rows::tell_open_again(&transaction)?;
             transaction.commit()?;
             let counters = &core.counters;

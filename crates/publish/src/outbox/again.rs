@@ -2,8 +2,9 @@
 //!
 //! A broker acknowledges a message when it has it in memory (mosquitto writes its own disk seconds or minutes later), and
 //! one that is killed forgets what it had promised. So rows of messages with a PUBACK move to the table `sent`, and when
-//! a connection was lost, those of the last moments before that are sent once more, in their old places: before whatever
-//! else their situations have to say. Receivers know them by their id. Once, and not at every loss: a connection that breaks
+//! a connection was lost, those of its last moments are sent once more, in their old places: before whatever else their
+//! situations have to say. Its last moments end with the last acknowledgement: when the loss is noticed says little, since a
+//! broker without power is silent for as long as two keep-alives. Receivers know them by their id. Once, and not at every loss: a connection that breaks
 //! off again and again would otherwise never come to what is new.
 
 use rusqlite::{Transaction, params};
@@ -21,7 +22,7 @@ CREATE INDEX IF NOT EXISTS sent_acked ON sent (acked);
 CREATE TABLE IF NOT EXISTS repeated (id INTEGER PRIMARY KEY);  -- rows of `outbox` that were sent before
 ";
 
-/// Keeps a message that has its PUBACK. What is retained is told again at every connection anyway.
+/// Keeps a message that has its PUBACK now. What is retained is told again at every connection anyway.
 pub(super) fn keep(transaction: &Transaction, id: i64, now: i64) -> rusqlite::Result<usize> {
     if transaction.prepare_cached("DELETE FROM repeated WHERE id = ?1")?.execute([id])? > 0 {
         return Ok(0);
@@ -35,28 +36,27 @@ pub(super) fn keep(transaction: &Transaction, id: i64, now: i64) -> rusqlite::Re
         .execute(params![id, now])
 }
 
-/// Forgets what was acknowledged before this time.
+/// Forgets what was acknowledged before this time: to be called with an acknowledgement only, by which the broker says that it
+/// has lived since.
 pub(super) fn forget(transaction: &Transaction, before: i64) -> rusqlite::Result<usize> {
     transaction.prepare_cached("DELETE FROM sent WHERE acked < ?1")?.execute([before])
 }
 
-/// What was acknowledged within the last `window` ms before `lost` (`None`: before the last of them) waits again. Says how
-/// many there are of each kind.
-pub(super) fn recall(transaction: &Transaction, lost: Option<i64>, window: i64) -> rusqlite::Result<Depth> {
-    let last = || transaction.query_row("SELECT coalesce(max(acked), 0) FROM sent", [], |row| row.get(0));
-    let since = lost.map_or_else(last, Ok)? - window;
+/// What is kept waits again. Says how many there are of each kind.
+pub(super) fn recall(transaction: &Transaction) -> rusqlite::Result<Depth> {
     let count = |kind: &str| {
-        let sql = "SELECT count(*) FROM sent WHERE acked >= ?1 AND kind = ?2";
-        transaction.query_row(sql, params![since, kind], |row| row.get::<_, i64>(0)).map(|n| n.max(0) as u64)
+        let sql = "SELECT count(*) FROM sent WHERE kind = ?1";
+        transaction.query_row(sql, [kind], |row| row.get::<_, i64>(0)).map(|n| n.max(0) as u64)
     };
     let (events, evidence) = (count("event")?, count("evidence")?);
     transaction.execute(
         "INSERT OR IGNORE INTO outbox (id, event, sequence, kind, topic, payload, sha256, created)
-         SELECT id, event, sequence, kind, topic, payload, sha256, created FROM sent WHERE acked >= ?1",
-        [since],
+         SELECT id, event, sequence, kind, topic, payload, sha256, created FROM sent",
+        [],
     )?;
-    transaction
-        .execute("INSERT OR IGNORE INTO repeated (id) SELECT id FROM sent WHERE acked >= ?1", [since])?;
+    transaction.execute("INSERT OR IGNORE INTO repeated (id) SELECT id FROM sent", [])?;
+    // Of what was evicted or replaced before it had its second PUBACK.
+    transaction.execute("DELETE FROM repeated WHERE id NOT IN (SELECT id FROM outbox)", [])?;
     transaction.execute("DELETE FROM sent", [])?;
     Ok(Depth { events, evidence, messages: events + evidence, ..Depth::default() })
 }

@@ -54,8 +54,6 @@ pub(super) struct State {
     /// When the first of them left.
     pub left_since: Option<Instant>,
     pub refusals: Vec<Refusal>,
-    /// When the last connection ended, ms since 1970.
-    pub lost_at: Option<i64>,
     pub depth: Depth,
     /// When the oldest row was stored, ms since 1970.
     pub oldest: Option<i64>,

@@ -271,7 +271,9 @@ impl Writer {
             }
             outcome.left.push((gone.why, rows::delete(&transaction, gone.id)?));
         }
-        again::forget(&transaction, now - keep)?;
+        if left.iter().any(|gone| gone.why != Why::Lost) {
+            again::forget(&transaction, now - keep)?;
+        }
         for Refusal { message, reason, until } in refusals {
             rows::refuse(&transaction, message.id, reason, *until)?;
         }
