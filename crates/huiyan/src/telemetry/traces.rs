@@ -155,6 +155,8 @@ impl Traces {
         let (way, delivered) = match (pending.remove(&key), half) {
             (Some(Half::Told(way)), Half::Delivered(delivered))
             | (Some(Half::Delivered(delivered)), Half::Told(way)) => (way, delivered),
+            // Of an earlier process, or sent again: nobody will tell its first part.
+            (_, Half::Delivered(Delivered { submitted: None, .. })) => return,
             (_, half) => {
                 // A broker that is away for long: what came first is what has waited longest for nothing.
                 if pending.len() < PENDING {
