@@ -15,7 +15,7 @@ use sim::{Begin, Plan};
 use crate::util::{self, Running, events, project, write};
 
 /// A car that parks for 8 s in each round of 24 s.
-const STREET: &str = "
+pub const STREET: &str = "
 title: A car stops at the kerb, again and again
 seconds: 24
 fps: 8

@@ -11,23 +11,8 @@ use sim::rtsp::Server;
 use sim::street::{self, Timeline};
 use sim::{Begin, Plan};
 
+use crate::delivery::STREET;
 use crate::util::{self, Running, huiyan, project, write};
-
-/// A car that parks, again and again.
-const STREET: &str = "
-title: A car stops at the kerb
-seconds: 24
-fps: 8
-size: [640, 360]
-key_every: 1
-street: 2
-seed: 22
-light: day
-weather: clear
-noise: 2.0
-zones: [{id: no_parking, situation: illegal_parking, at: kerb_far, along: 16, wide: 4.5}]
-script: [park: {at: kerb_far, from: 8, to: 16}]
-";
 
 /// Corners of a rectangle.
 fn rectangle([x0, y0, x1, y1]: [f32; 4]) -> String {

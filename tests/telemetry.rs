@@ -6,27 +6,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use publish::testing::Mosquitto;
-use sim::rtsp::Server;
-use sim::street::{self, Timeline};
-use sim::{Begin, Plan};
 
-use crate::util::{Running, events, fleet_head, free_port, project, write};
-
-/// A car that stands at the kerb for nearly all of it.
-const STREET: &str = "
-title: A car stops at the kerb
-seconds: 24
-fps: 8
-size: [640, 360]
-key_every: 1
-street: 2
-seed: 23
-light: day
-weather: clear
-noise: 2.0
-zones: [{id: no_parking, situation: illegal_parking, at: kerb_far, along: 16, wide: 4.5}]
-script: [park: {at: kerb_far, from: 8, to: 16}]
-";
+use crate::delivery::Street;
+use crate::util::{Running, events, free_port};
 
 /// A collector that takes whatever is sent to it, and hands on what it was.
 fn collector() -> (u16, mpsc::Receiver<(String, Vec<u8>)>) {
@@ -89,35 +71,13 @@ fn prometheus_reads_the_accounts_and_a_collector_gets_the_trace_of_an_event() {
     };
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let timeline = Timeline::parse("street", STREET).unwrap();
-    let clip = std::sync::Arc::new(street::encode(&timeline, &mut |_, _| {}).unwrap());
-    let server = runtime.block_on(Server::bind(([127, 0, 0, 1], 0).into())).unwrap();
-    let plan = Plan { begin: Begin::Staggered, ..Plan::new(2) };
-    let corners: Vec<_> = timeline.zones()[0].polygon.points().iter().map(|p| [p.x, p.y]).collect();
+    let street = Street::open(&runtime, dir.path(), broker.addr());
     let (port, (otlp, traces)) = (free_port(), collector());
-    let mut yaml = format!(
-        "{head}telemetry: {{ metrics: 127.0.0.1:{port}, otlp: http://127.0.0.1:{otlp}/ }}
-models: {{ street-demo: {model:?} }}
-situations:
-  illegal_parking:
-    zh: 机动车乱停放
-    en: illegal parking
-    rule: {{ dwell: {{ classes: [car], at_least: 3s }}, update_every: 1h, end_after: 1s }}
-classes: {{ any: {{ model: street-demo, look: {{ at_most_every: 500ms }} }} }}
-cameras:
-",
-        head = fleet_head(broker.addr(), dir.path()),
-        model = project("models/street-demo"),
-    );
-    for camera in plan.mount(&server, &[clip]).unwrap() {
-        yaml += &format!(
-            "  - {{ id: {}, class: any, url: {}, zones: [{{ id: kerb, polygon: {corners:?}, situations: [illegal_parking] }}] }}\n",
-            camera.id, camera.url
-        );
-    }
-    let config = write(dir.path(), "fleet.yaml", &yaml).to_str().unwrap().to_owned();
+    let mut yaml = std::fs::read_to_string(&street.config).unwrap();
+    yaml += &format!("telemetry: {{ metrics: 127.0.0.1:{port}, otlp: http://127.0.0.1:{otlp}/ }}\n");
+    std::fs::write(&street.config, yaml).unwrap();
     let listener = broker.listen("observer", "huiyan/v1/test/event/#").unwrap();
-    let mut worker = Running::start(dir.path(), "run", &["run", "--config", &config]);
+    let mut worker = Running::start(dir.path(), "run", &["run", "--config", &street.config]);
     worker.wait_said("watching", Duration::from_secs(60));
     let heard = listener.wait(Duration::from_secs(60), |heard| !events(heard).is_empty());
     let heard = heard.unwrap_or_else(|_| panic!("no event\n{}", worker.said()));
@@ -142,10 +102,10 @@ cameras:
         assert!(sample(&text, &format!("huiyan_passed_total{{stage=\"{stage}\"}}")) > 0.0, "{text}");
     }
     assert_eq!(sample(&text, "huiyan_broker_connected"), 1.0);
-    assert_eq!(sample(&text, "huiyan_cameras{state=\"streaming\"}"), 2.0);
+    assert_eq!(sample(&text, "huiyan_cameras{state=\"streaming\"}"), 4.0);
     assert!(sample(&text, "huiyan_event_acked_seconds_count") >= 1.0);
     assert_eq!(sample(&text, "huiyan_disk_trouble{kind=\"full\"}"), 0.0);
     assert!(get(port, "/").starts_with("HTTP/1.1 404"));
     worker.stop();
-    runtime.block_on(server.shutdown());
+    runtime.block_on(street.server.shutdown());
 }
