@@ -62,6 +62,48 @@ impl Decoding {
     }
 }
 
+/// Where decoded pictures stay until a model has looked at them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Pictures {
+    /// Main memory, wherever they were decoded.
+    #[default]
+    MainMemory,
+    /// The memory of the GPU that decoded them and runs the models. Those of cameras with masks come to main memory.
+    Accelerator,
+}
+
+impl Pictures {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::MainMemory, Self::Accelerator];
+
+    /// The name in YAML.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MainMemory => "main_memory",
+            Self::Accelerator => "accelerator",
+        }
+    }
+}
+
+/// Whether what is asked of a node's hardware fits together: for each key that does not, what it needs.
+pub(crate) fn at_odds(
+    decoder: Decoding,
+    providers: &[Provider],
+    pictures: Pictures,
+    cuda_graphs: bool,
+) -> Vec<(&'static str, &'static str)> {
+    let nvidia = providers.iter().any(|p| matches!(p, Provider::Cuda | Provider::TensorRt));
+    let on_accelerator = pictures == Pictures::Accelerator;
+    let checks = [
+        ("pictures", on_accelerator && decoder != Decoding::NvCodec, "it needs decoder: nvcodec"),
+        ("pictures", on_accelerator && !nvidia, "it needs cuda or tensorrt in providers"),
+        ("cuda_graphs", cuda_graphs && !nvidia, "it needs cuda or tensorrt in providers"),
+    ];
+    checks.into_iter().filter(|(_, wrong, _)| *wrong).map(|(key, _, needs)| (key, needs)).collect()
+}
+
+pub(crate) const SWITCH: Kind = Kind::Word(&["on", "off"]);
+pub(crate) const PICTURES: Kind = Kind::Word(&["main_memory", "accelerator"]);
 pub(crate) const PROVIDERS: Kind =
     Kind::List(&Kind::Word(&["cpu", "cuda", "tensorrt", "openvino"]), 1, Provider::ALL.len());
 pub(crate) const DECODING: Kind = Kind::Word(&["auto", "software", "nvcodec", "va", "v4l2"]);

@@ -52,7 +52,7 @@ pub use confirm::Confirm;
 pub use evidence::{Evidence, S3, Store};
 pub use gate::Gate;
 pub use ground::{Ground, metres, moved};
-pub use hardware::{Decoding, Provider};
+pub use hardware::{Decoding, Pictures, Provider};
 pub use mistake::{Mistake, Mistakes};
 pub use presets::Preset;
 pub use rule::{
@@ -128,6 +128,10 @@ pub struct Node {
     pub decode_threads: usize,
     /// What runs the models, in the order in which it is tried.
     pub providers: Vec<Provider>,
+    /// Where decoded pictures stay until a model has looked at them.
+    pub pictures: Pictures,
+    /// Whether the models' runs are recorded as CUDA graphs.
+    pub cuda_graphs: bool,
     /// Where engines that were built for this machine are kept; where absent, in `data_dir`.
     pub engines: Option<PathBuf>,
     /// Inference sessions of each model; 0: to be measured.
@@ -142,4 +146,6 @@ pub struct Node {
     pub onnxruntime: Option<PathBuf>,
     /// Bytes of evidence pictures kept on disk at most; the oldest go first.
     pub evidence_max_bytes: u64,
+    /// Bytes of events on disk at most, beyond which the disk counts as full; `None`: as many as it takes.
+    pub outbox_max_bytes: Option<u64>,
 }

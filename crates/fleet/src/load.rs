@@ -13,7 +13,7 @@ use crate::mistake::{Mistakes, Path, Place, Problem, Report};
 use crate::shapes::{DESK, NODE, ROOT};
 use crate::sources::Reader;
 use crate::tables::Tables;
-use crate::{Decoding, Desk, Fleet, Node, Provider, broker, evidence};
+use crate::{Decoding, Desk, Fleet, Node, Pictures, Provider, broker, evidence, hardware};
 
 /// Looks up an environment variable.
 type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
@@ -102,6 +102,7 @@ fn build(root: &Fields, cameras: Vec<Item>, cx: &mut Context<'_>) -> Option<Flee
     let broker = broker::read(root, &tables.credentials, cx);
     let evidence = evidence::read(root, &tables.credentials, cx);
     let telemetry = crate::telemetry::read(root, cx);
+    let node = node(root, cx);
     let cameras = Cameras::new(&tables, cx).read(cameras);
     tables.check_class_names(cx);
     let data_dir = root.text("data_dir");
@@ -119,7 +120,7 @@ fn build(root: &Fields, cameras: Vec<Item>, cx: &mut Context<'_>) -> Option<Flee
         desk: Desk { listen: root.map("desk").unwrap_or(&Fields::empty(&DESK)).listen("listen")? },
         evidence: evidence?,
         telemetry: telemetry?,
-        node: node(root, cx)?,
+        node: node?,
         models,
         situations,
         cameras,
@@ -127,9 +128,24 @@ fn build(root: &Fields, cameras: Vec<Item>, cx: &mut Context<'_>) -> Option<Flee
     })
 }
 
-fn node(root: &Fields, cx: &Context<'_>) -> Option<Node> {
+fn node(root: &Fields, cx: &mut Context<'_>) -> Option<Node> {
     let empty = Fields::empty(&NODE);
     let fields = root.map("node").unwrap_or(&empty);
+    let (decoder, providers) = (decoder(&fields.text("decoder")?)?, providers(fields)?);
+    let pictures = pictures(&fields.text("pictures")?)?;
+    let cuda_graphs = &*fields.text("cuda_graphs")? == "on";
+    for (key, needs) in hardware::at_odds(decoder, &providers, pictures, cuda_graphs) {
+        // Neither is so by itself, so it was written.
+        if let Some(item) = fields.item(key) {
+            let path = Path::Root.key("node");
+            cx.report.add(
+                item.place,
+                &path.key(key),
+                item.text(),
+                Problem::new("is not possible here", needs),
+            );
+        }
+    }
     let library = fields.item("onnxruntime").and_then(|item| Some(cx.resolve(item.place, item.text()?)));
     let engines = fields.item("engines").and_then(|item| Some(cx.resolve(item.place, item.text()?)));
     Some(Node {
@@ -138,8 +154,10 @@ fn node(root: &Fields, cx: &Context<'_>) -> Option<Node> {
         setups_per_subnet: fields.whole("setups_per_subnet")? as usize,
         frozen_after: fields.duration("frozen_after")?,
         dark_after: fields.duration("dark_after")?,
-        decoder: decoder(&fields.text("decoder")?)?,
-        providers: providers(fields)?,
+        decoder,
+        providers,
+        pictures,
+        cuda_graphs,
         engines,
         decode_threads: fields.whole("decode_threads")? as usize,
         infer_sessions: fields.whole("infer_sessions")? as usize,
@@ -148,11 +166,16 @@ fn node(root: &Fields, cx: &Context<'_>) -> Option<Node> {
         max_delay: fields.duration("max_delay")?,
         onnxruntime: library,
         evidence_max_bytes: fields.whole("evidence_max_bytes")?,
+        outbox_max_bytes: fields.whole("outbox_max_bytes"),
     })
 }
 
 fn decoder(name: &str) -> Option<Decoding> {
     Decoding::ALL.into_iter().find(|decoding| decoding.name() == name)
+}
+
+fn pictures(name: &str) -> Option<Pictures> {
+    Pictures::ALL.into_iter().find(|pictures| pictures.name() == name)
 }
 
 fn providers(fields: &Fields) -> Option<Vec<Provider>> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::card::HEAD_NAMES;
 use crate::evidence::{EVIDENCE, KEEP};
-use crate::hardware::{DECODING, PROVIDERS};
+use crate::hardware::{DECODING, PICTURES, PROVIDERS, SWITCH};
 use crate::rule_shapes::{SITUATION, WINDOW};
 use crate::shape::{Kind, Shape, default, optional, required};
 
@@ -218,6 +218,18 @@ pub(crate) static NODE: Shape = Shape {
         ),
         optional("engines", Kind::Path, "Folder for what TensorRT builds; default: `engines` in `data_dir`."),
         default(
+            "pictures",
+            PICTURES,
+            "main_memory",
+            "Where decoded pictures stay until a model has looked at them. accelerator: on the GPU that decodes and infers.",
+        ),
+        default(
+            "cuda_graphs",
+            SWITCH,
+            "off",
+            "Records the models' runs as CUDA graphs, one per number of pictures; for models of fixed shapes.",
+        ),
+        default(
             "infer_sessions",
             Kind::Whole(0, 1_024),
             "0",
@@ -241,6 +253,11 @@ pub(crate) static NODE: Shape = Shape {
             Kind::Size(1 << 20, 1 << 50),
             "10GiB",
             "Disk space for evidence pictures; the oldest go first.",
+        ),
+        optional(
+            "outbox_max_bytes",
+            Kind::Size(16 << 20, 1 << 50),
+            "Disk space for events that wait for the broker, beyond which the disk counts as full; default: as much as there is.",
         ),
     ],
 };

@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{BASE, Folder};
-use fleet::{Decoding, Gate, Provider};
+use fleet::{Decoding, Gate, Pictures, Provider};
 use flow::ClassName;
 
 #[test]
@@ -73,6 +73,23 @@ fn hardware_is_named() {
         (Decoding::Auto, &[Provider::TensorRt, Provider::Cuda][..])
     );
     assert_eq!(node.engines, Some(folder.path("kept")));
+    assert_eq!((node.pictures, node.cuda_graphs), (Pictures::MainMemory, false));
+    let text = "decoder: nvcodec, providers: [cuda], pictures: accelerator, cuda_graphs: on";
+    let node = folder.load_text(&format!("{BASE}node: {{{text}}}\n")).unwrap().node;
+    assert_eq!((node.pictures, node.cuda_graphs), (Pictures::Accelerator, true));
+}
+
+#[test]
+fn hardware_that_does_not_fit_together_is_said_before_anything_starts() {
+    let folder = Folder::new();
+    let found =
+        folder.mistakes(&format!("{BASE}node: {{decoder: auto, pictures: accelerator, cuda_graphs: on}}\n"));
+    let expected = [
+        r#"main.yaml:6:33: node.pictures: "accelerator" is not possible here; it needs decoder: nvcodec"#,
+        r#"main.yaml:6:33: node.pictures: "accelerator" is not possible here; it needs cuda or tensorrt in providers"#,
+        r#"main.yaml:6:59: node.cuda_graphs: "on" is not possible here; it needs cuda or tensorrt in providers"#,
+    ];
+    assert_eq!(found, expected, "{found:#?}");
 }
 
 #[test]

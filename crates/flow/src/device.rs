@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::ops::Deref;
 
-use crate::{HostPicture, Matrix, PictureError};
+use crate::{HostPicture, Luma, Matrix, PictureError};
 
 /// What a decoder knows of the memory that holds a picture. It lasts as long as this value.
 pub trait DeviceMemory: Debug + Send + Sync {
@@ -15,6 +15,14 @@ pub trait DeviceMemory: Debug + Send + Sync {
     /// # Errors
     /// Where the accelerator refuses.
     fn download(&self) -> Result<HostPicture, DownloadError>;
+
+    /// The small grey copy. Whoever can have it for less than the whole picture in I420 should say how.
+    ///
+    /// # Errors
+    /// Where the accelerator refuses.
+    fn grey(&self) -> Result<Luma, DownloadError> {
+        Ok(Luma::of(&self.download()?))
+    }
 }
 
 /// A picture that cannot be had in main memory.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::{CameraId, DevicePicture, DownloadError, Luma, OnHost, SessionId};
+use crate::{CameraId, DevicePicture, DownloadError, Luma, OnHost, Polygon, SessionId};
 
 /// Which picture: the same numbers as its access unit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -16,8 +16,10 @@ pub struct FrameId {
     pub sequence: u64,
 }
 
-/// A decoded picture. Not `Clone`: pixels are moved from stage to stage.
+/// A decoded picture. Not `Clone`: pixels are moved from stage to stage. Frames are made by the functions below alone, so
+/// that what is under a camera's masks is black in every one of them.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Frame {
     /// Which.
     pub id: FrameId,
@@ -33,18 +35,37 @@ impl Frame {
     /// A frame whose pixels are in main memory.
     pub fn host(id: FrameId, captured: Timestamp, picture: HostPicture) -> Self {
         let luma = Luma::of(&picture);
+        Self::with_luma(id, captured, picture, luma)
+    }
+
+    /// A frame of pixels in main memory, and of a grey copy that was made before.
+    pub fn with_luma(id: FrameId, captured: Timestamp, picture: HostPicture, luma: Luma) -> Self {
         Self { id, captured, pixels: Pixels::Host(picture), luma }
     }
 
-    /// A frame whose pixels stay on the accelerator that decoded them. They are copied once, for the grey picture.
-    /// Not for cameras with parts that nobody may see: their pictures come to main memory, where [`HostPicture::masked`]
-    /// overwrites those.
+    /// The frame of a picture as the decoder left it, of a camera with parts that nobody may see. They are overwritten, for
+    /// which the picture comes to main memory, wherever it was: no frame of such a camera is anywhere else. Others stay
+    /// where they are; of one on an accelerator the grey copy is made of its luma ([`DeviceMemory::grey`]).
     ///
     /// # Errors
-    /// Where they cannot be copied.
-    pub fn device(id: FrameId, captured: Timestamp, picture: DevicePicture) -> Result<Self, DownloadError> {
-        let luma = Luma::of(&picture.memory.download()?);
-        Ok(Self { id, captured, pixels: Pixels::Device(picture), luma })
+    /// Where it cannot be copied from the accelerator.
+    ///
+    /// [`DeviceMemory::grey`]: crate::DeviceMemory::grey
+    pub fn decoded(
+        id: FrameId,
+        captured: Timestamp,
+        pixels: Pixels,
+        masks: &[Polygon],
+    ) -> Result<Self, DownloadError> {
+        let picture = match pixels {
+            Pixels::Device(picture) if masks.is_empty() => {
+                let luma = picture.memory.grey()?;
+                return Ok(Self { id, captured, pixels: Pixels::Device(picture), luma });
+            }
+            Pixels::Device(picture) => picture.memory.download()?,
+            Pixels::Host(picture) => picture,
+        };
+        Ok(Self::host(id, captured, picture.masked(masks)))
     }
 }
 
@@ -164,7 +185,10 @@ impl HostPicture {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+    use crate::DeviceMemory;
 
     fn plane(bytes: usize, stride: usize) -> Plane {
         Plane { data: Bytes::from(vec![0; bytes]), stride }
@@ -177,5 +201,52 @@ mod tests {
         assert!(make(15, 6).is_ok());
         assert_eq!(make(14, 6).unwrap_err(), PictureError::Short { plane: 0, bytes: 14, needed: 15 });
         assert_eq!(make(15, 5).unwrap_err(), PictureError::Short { plane: 1, bytes: 5, needed: 6 });
+    }
+
+    /// An accelerator that counts what is asked of it.
+    #[derive(Debug)]
+    struct Far;
+
+    static GREY: AtomicUsize = AtomicUsize::new(0);
+    static WHOLE: AtomicUsize = AtomicUsize::new(0);
+
+    impl DeviceMemory for Far {
+        fn addresses(&self) -> [u64; 2] {
+            [4096, 8192]
+        }
+
+        fn download(&self) -> Result<HostPicture, DownloadError> {
+            WHOLE.fetch_add(1, Ordering::Relaxed);
+            let grey = |bytes, stride| Plane { data: Bytes::from(vec![200; bytes]), stride };
+            Ok(HostPicture::new(8, 4, [grey(32, 8), grey(8, 4), grey(8, 4)], Matrix::Bt601, false)?)
+        }
+
+        fn grey(&self) -> Result<Luma, DownloadError> {
+            GREY.fetch_add(1, Ordering::Relaxed);
+            Luma::from_cells(8, 4, vec![200; 32]).ok_or(DownloadError::Device("a test".to_owned()))
+        }
+    }
+
+    #[test]
+    fn a_picture_on_an_accelerator_stays_there_unless_a_part_of_it_may_not_be_seen() {
+        let of = |masks: &[Polygon]| {
+            let camera = CameraId::new("a").unwrap();
+            let id = FrameId { camera, session: SessionId::next(), sequence: 1 };
+            let (matrix, memory) = (Matrix::Bt601, Box::new(Far));
+            let picture =
+                DevicePicture { width: 8, height: 4, strides: [8; 2], matrix, full_range: false, memory };
+            Frame::decoded(id, Timestamp::UNIX_EPOCH, Pixels::Device(picture), masks).unwrap()
+        };
+        let calls = || [&GREY, &WHOLE].map(|count| count.load(Ordering::Relaxed));
+        let plain = of(&[]);
+        assert!(matches!(plain.pixels, Pixels::Device(_)));
+        assert_eq!(calls(), [1, 0], "its grey copy alone comes to main memory");
+        assert!(plain.luma.cells().iter().all(|&cell| cell == 200));
+
+        let masked = of(&[Polygon::whole()]);
+        let Pixels::Host(picture) = &masked.pixels else { panic!("it is still where nothing can mask it") };
+        assert_eq!(calls(), [1, 1]);
+        assert!(picture.planes()[0].data.iter().all(|&sample| sample == 16));
+        assert!(masked.luma.cells().iter().all(|&cell| cell == 16), "nor does its grey copy show it");
     }
 }

@@ -21,11 +21,23 @@ pub struct Luma {
 impl Luma {
     /// Averages the luma plane. Reads up to four rows per cell.
     pub fn of(picture: &HostPicture) -> Self {
-        let (width, height) = (picture.width(), picture.height());
+        let plane = &picture.planes()[0];
+        Self::averaged((picture.width(), picture.height()), &plane.data, plane.stride)
+    }
+
+    /// The same of a luma plane alone: `size` is columns and rows, `stride` the bytes from one row to the next. `None` where
+    /// the plane does not hold so many.
+    pub fn of_plane(size: (u32, u32), samples: &[u8], stride: usize) -> Option<Self> {
+        let (width, height) = (size.0 as usize, size.1 as usize);
+        let needed = stride.checked_mul(height.checked_sub(1)?)?.checked_add(width)?;
+        (width > 0 && stride >= width && samples.len() >= needed)
+            .then(|| Self::averaged(size, samples, stride))
+    }
+
+    fn averaged((width, height): (u32, u32), samples: &[u8], stride: usize) -> Self {
         let columns = LUMA_COLUMNS.min(width);
         let rows = ((u64::from(height) * u64::from(columns) + u64::from(width) / 2) / u64::from(width))
             .clamp(1, u64::from(height)) as u32;
-        let plane = &picture.planes()[0];
         // Every cell's first column, and the end of the last one.
         let edges: Vec<usize> =
             (0..=columns).map(|c| (u64::from(c) * u64::from(width) / u64::from(columns)) as usize).collect();
@@ -39,7 +51,7 @@ impl Luma {
             sums.fill(0);
             let mut taken = 0;
             for y in (top..end).step_by(step) {
-                let line = &plane.data[y * plane.stride..][..width as usize];
+                let line = &samples[y * stride..][..width as usize];
                 // At most twice four rows of 255 each, less one.
                 sums.iter_mut().zip(line).for_each(|(sum, sample)| *sum += u16::from(*sample));
                 taken += 1;
@@ -130,6 +142,18 @@ mod tests {
             assert!(luma.cells().iter().all(|&cell| cell == 77), "{width}x{height}");
             assert_eq!(luma.mean(), 77.0);
         }
+    }
+
+    #[test]
+    fn a_plane_alone_gives_the_same_and_one_that_is_short_gives_none() {
+        let picture = picture(321, 123, 330, |x, y| (x * 3 + y) as u8);
+        let plane = &picture.planes()[0];
+        let of = |size, bytes: &[u8]| Luma::of_plane(size, bytes, plane.stride);
+        assert_eq!(of((321, 123), &plane.data), Some(Luma::of(&picture)));
+        assert_eq!(of((321, 124), &plane.data), None);
+        assert_eq!(of((331, 123), &plane.data), None, "wider than its rows");
+        assert_eq!(of((0, 123), &plane.data), None);
+        assert_eq!(of((321, 0), &plane.data), None);
     }
 
     #[test]

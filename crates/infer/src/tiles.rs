@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use fleet::Tiles;
-use flow::{CameraId, Detection, Detections, Frame, HostPicture, Luma, NormBox, Pixels, Plane};
+use flow::{CameraId, Detection, Detections, Frame, HostPicture, Luma, NormBox, Plane};
 
 use crate::detector::Runner;
 use crate::{LookError, Work};
@@ -86,7 +86,7 @@ pub(crate) fn view(frame: &Frame, picture: &HostPicture, region: Region) -> Opti
         HostPicture::new(region.width, region.height, planes, picture.matrix, picture.full_range).ok()?;
     // Nobody asks what has changed in a tile.
     let luma = Luma::from_cells(1, 1, vec![0])?;
-    Some(Frame { id: frame.id.clone(), captured: frame.captured, pixels: Pixels::Host(picture), luma })
+    Some(Frame::with_luma(frame.id.clone(), frame.captured, picture, luma))
 }
 
 /// Something seen, and where the seams are that cut it.

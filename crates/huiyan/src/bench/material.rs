@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, bounded};
 use decode::{Pool, PoolOptions};
 use flow::{
-    AccessUnit, CameraId, Codec, Frame, FrameId, HostPicture, MediaTime, Pixels, Plane, Role, SessionId,
+    AccessUnit, CameraId, Codec, Frame, FrameId, HostPicture, MediaTime, Plane, Role, SessionId,
     Timestamp,
 };
 use sim::{Clip, ClipUnit};
@@ -207,7 +207,7 @@ pub fn as_camera(frame: &Frame, camera: &CameraId, sequence: u64) -> anyhow::Res
     let id = FrameId { camera: camera.clone(), session: frame.id.session, sequence };
     // The grey copy is taken over: making it is the decoder's work, not that of whoever is measured.
     let (captured, luma) = (Timestamp::now(), frame.luma.clone());
-    Ok(Frame { id, captured, pixels: Pixels::Host(picture), luma })
+    Ok(Frame::with_luma(id, captured, picture, luma))
 }
 
 /// Waits until at most `inside` pictures are in the pool.

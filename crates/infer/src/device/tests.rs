@@ -4,7 +4,7 @@ use bytes::Bytes;
 use fleet::{Channels, Filter, ModelCard, Range, Resize};
 use flow::{
     CameraId, Detection, DeviceMemory, DevicePicture, DownloadError, Frame, FrameId, HostPicture, Matrix,
-    Plane, SessionId, Timestamp,
+    Pixels, Plane, SessionId, Timestamp,
 };
 use ort::session::Session;
 use sha2::{Digest, Sha256};
@@ -188,7 +188,7 @@ fn pictures_of_both_kinds_are_looked_at_in_one_call() {
         };
         let picture = square(left, top);
         if on_device {
-            return Frame::device(id, Timestamp::UNIX_EPOCH, picture).unwrap();
+            return Frame::decoded(id, Timestamp::UNIX_EPOCH, Pixels::Device(picture), &[]).unwrap();
         }
         Frame::host(id, Timestamp::UNIX_EPOCH, picture.memory.download().unwrap())
     };
