@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use publish::testing::Mosquitto;
 
-use crate::delivery::Street;
+use crate::delivery::{Street, wait_until};
 use crate::util::{Running, events, free_port};
 
 /// A collector that takes whatever is sent to it, and hands on what it was.
@@ -75,6 +75,9 @@ fn prometheus_reads_the_accounts_and_a_collector_gets_the_trace_of_an_event() {
     let (port, (otlp, traces)) = (free_port(), collector());
     let mut yaml = std::fs::read_to_string(&street.config).unwrap();
     yaml += &format!("telemetry: {{ metrics: 127.0.0.1:{port}, otlp: http://127.0.0.1:{otlp}/ }}\n");
+    // The store's folder is not there: a share that is not mounted.
+    let store = dir.path().join("share");
+    yaml += &format!("evidence: {{ store: {{ folder: {:?} }} }}\n", store.display().to_string());
     std::fs::write(&street.config, yaml).unwrap();
     let listener = broker.listen("observer", "huiyan/v1/test/event/#").unwrap();
     let mut worker = Running::start(dir.path(), "run", &["run", "--config", &street.config]);
@@ -106,6 +109,16 @@ fn prometheus_reads_the_accounts_and_a_collector_gets_the_trace_of_an_event() {
     assert!(sample(&text, "huiyan_event_acked_seconds_count") >= 1.0);
     assert_eq!(sample(&text, "huiyan_disk_trouble{kind=\"full\"}"), 0.0);
     assert!(get(port, "/").starts_with("HTTP/1.1 404"));
+
+    let now = |name: &str| sample(&get(port, "/metrics"), name);
+    let patience = Duration::from_secs(30);
+    wait_until("the store is down", patience, || now("huiyan_evidence_store_up") == 0.0);
+    assert!(now("huiyan_evidence_store_waiting") >= 1.0 && now("huiyan_evidence_kept_bytes") > 0.0);
+    assert_eq!(now("huiyan_evidence_stored_total"), 0.0);
+    assert_eq!(now("huiyan_evidence_deleted_total{reason=\"room\"}"), 0.0);
+    std::fs::create_dir(&store).unwrap();
+    wait_until("the picture is stored", patience, || now("huiyan_evidence_stored_total") >= 1.0);
+    assert_eq!(now("huiyan_evidence_store_up"), 1.0);
     worker.stop();
     runtime.block_on(street.server.shutdown());
 }

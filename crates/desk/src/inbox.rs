@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use flow::{CameraId, EventId, SituationId, Timestamp};
 use publish::mqtt::{Connection, Dialer, Hello, Incoming, LostError, Properties, Publish, Reason, Session};
-use publish::wire::{EventMessage, Outcome, Receipt, Role, Topic, peek_event_id, sha256};
+use publish::wire::{EventMessage, Outcome, Receipt, Topic, peek_event_id};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{Received, Store, StoreError};
+use crate::store::{Arrival, Received, Store, StoreError};
 
-/// Messages that the broker may send before the first is acknowledged.
-const RECEIVE_MAX: u16 = 16;
+/// Messages that the broker may send before the first is acknowledged. Those that are there at the same time are stored
+/// together, as the disk syncs once for all of them.
+const RECEIVE_MAX: u16 = 64;
 /// Larger pictures are refused.
 const MAX_PICTURE_BYTES: usize = 2 * 1024 * 1024;
 /// A picture with its topic and properties.
@@ -151,104 +152,109 @@ impl Inbox {
                 () = &mut first_is_back => return Ok(()),
                 () = stop.cancelled() => return Ok(()),
             };
-            match incoming {
-                Incoming::SubAck { refusals, .. } => {
-                    for (filter, refusal) in filters.iter().zip(refusals) {
-                        if let Some(reason) = refusal {
-                            return Err(LinkError::Subscription(filter.clone(), reason));
-                        }
-                    }
-                    self.shared.set_link(Ok(Timestamp::now()));
-                    tracing::info!(broker = dialer.place(), "the desk listens to the broker");
+            let mut group = Vec::new();
+            let mut more = Some(incoming);
+            while let Some(incoming) = more {
+                match incoming {
+                    Incoming::Publish(message) => group.push(message),
+                    other => self.on_answer(other, &filters, dialer)?,
                 }
-                Incoming::Publish(message) => self.on_message(connection, message).await?,
-                Incoming::PubAck { refusal: Some(reason), .. } => {
-                    tracing::warn!(%reason, "the broker refused a receipt");
-                }
-                Incoming::PubAck { .. } => {}
+                more = if group.len() < usize::from(RECEIVE_MAX) { connection.ready()? } else { None };
+            }
+            if !group.is_empty() {
+                self.on_messages(connection, group).await?;
             }
         }
     }
 
-    /// Stores it, answers, and only then acknowledges. A database that fails ends the connection without
-    /// acknowledgement: the broker delivers the message again.
-    async fn on_message(&self, connection: &mut Connection, message: Publish) -> Result<(), LinkError> {
-        match message.topic.parse::<Topic>().ok() {
-            Some(Topic::Event { situation, camera, .. }) => {
-                self.on_event(connection, &message, (&situation, &camera)).await?;
+    /// What the broker says to what the desk asked and told.
+    fn on_answer(&self, answer: Incoming, filters: &[String], dialer: &Dialer) -> Result<(), LinkError> {
+        match answer {
+            Incoming::SubAck { refusals, .. } => {
+                for (filter, refusal) in filters.iter().zip(refusals) {
+                    if let Some(reason) = refusal {
+                        return Err(LinkError::Subscription(filter.clone(), reason));
+                    }
+                }
+                self.shared.set_link(Ok(Timestamp::now()));
+                tracing::info!(broker = dialer.place(), "the desk listens to the broker");
             }
-            Some(Topic::Evidence { event, role, .. }) => self.on_picture(event, role, &message).await?,
-            _ => self.refuse(&message, "is no topic for events or evidence"),
+            Incoming::PubAck { refusal: Some(reason), .. } => {
+                tracing::warn!(%reason, "the broker refused a receipt");
+            }
+            Incoming::PubAck { .. } | Incoming::Publish(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Stores what came together, answers, and only then acknowledges. A database that fails ends the connection without
+    /// acknowledgement: the broker delivers the messages again.
+    async fn on_messages(&self, connection: &mut Connection, group: Vec<Publish>) -> Result<(), LinkError> {
+        let usable: Vec<Arrival> =
+            group.iter().filter_map(|message| self.usable(connection, message)).collect();
+        let store = self.store.clone();
+        let (usable, received) = tokio::task::spawn_blocking(move || {
+            let received = store.take(&usable);
+            (usable, received)
+        })
+        .await?;
+        for (arrival, received) in usable.iter().zip(received?) {
+            match (arrival, received) {
+                (Arrival::Event { message, .. }, Some(received)) => {
+                    self.on_stored(connection, message, received)
+                }
+                _ => count(&self.shared.pictures),
+            }
         }
         #[cfg(test)]
         if self.shared.hang_before_ack.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
-        connection.acknowledge(&message);
+        for message in &group {
+            connection.acknowledge(message);
+        }
         Ok(())
     }
 
-    async fn on_event(
-        &self,
-        connection: &mut Connection,
-        message: &Publish,
-        topic: (&SituationId, &CameraId),
-    ) -> Result<(), LinkError> {
-        let body = message.payload.clone();
-        let parsed = match self.read(&body, topic) {
-            Ok(parsed) => parsed,
-            Err(reason) => {
-                self.refuse(message, &reason);
-                let Some(event) = peek_event_id(&body) else { return Ok(()) };
-                let receipt = receipt(event, None, Outcome::Refused, None, Some(reason));
-                self.answer(connection, &receipt);
-                return Ok(());
+    /// What is to be stored of a message. One that cannot be used is counted and answered, where it says what it is about.
+    fn usable(&self, connection: &mut Connection, message: &Publish) -> Option<Arrival> {
+        match message.topic.parse::<Topic>().ok() {
+            Some(Topic::Event { situation, camera, .. }) => {
+                match read(&self.site, &message.payload, (&situation, &camera)) {
+                    Ok(parsed) => {
+                        let body = message.payload.clone();
+                        return Some(Arrival::Event { message: Box::new(parsed), body });
+                    }
+                    Err(reason) => {
+                        self.refuse(message, &reason);
+                        if let Some(event) = peek_event_id(&message.payload) {
+                            let refusal = receipt(event, None, Outcome::Refused, None, Some(reason));
+                            self.answer(connection, &refusal);
+                        }
+                    }
+                }
             }
-        };
-        let (event, id) = (parsed.data.event, parsed.id.clone());
-        let store = self.store.clone();
-        let received = tokio::task::spawn_blocking(move || store.receive(&parsed, &body)).await??;
+            Some(Topic::Evidence { event, role, .. }) => {
+                if is_picture(&message.payload) {
+                    return Some(Arrival::Picture { event, role, bytes: message.payload.clone() });
+                }
+                self.refuse(message, "is no JPEG of at most 2 MiB");
+            }
+            _ => self.refuse(message, "is no topic for events or evidence"),
+        }
+        None
+    }
+
+    fn on_stored(&self, connection: &mut Connection, message: &EventMessage, received: Received) {
         let (counter, outcome, case) = match received {
             Received::Opened(case) => (&self.shared.opened, Outcome::Accepted, case),
             Received::Attached(case) => (&self.shared.attached, Outcome::Accepted, case),
             Received::Duplicate(case) => (&self.shared.duplicates, Outcome::Duplicate, case),
         };
         count(counter);
+        let (event, id) = (message.data.event, message.id.clone());
         tracing::debug!(%event, id, case, ?outcome, "event received");
         self.answer(connection, &receipt(event, Some(id), outcome, Some(case), None));
-        Ok(())
-    }
-
-    /// Reads a message. Brokers restrict who may write by topic, so what a message says about itself must agree
-    /// with the topic it came on.
-    fn read(&self, body: &[u8], topic: (&SituationId, &CameraId)) -> Result<EventMessage, String> {
-        let message = EventMessage::parse(body).map_err(|error| error.to_string())?;
-        let (situation, camera) = (&message.data.situation.id, &message.data.camera.id);
-        if (situation, camera) != topic {
-            return Err(format!(
-                "is about {situation} at {camera}; its topic says {} at {}",
-                topic.0, topic.1
-            ));
-        }
-        if !message.source.strip_prefix('/').is_some_and(|rest| rest.starts_with(&format!("{}/", self.site)))
-        {
-            return Err(format!("source is not of the site {}", self.site));
-        }
-        Ok(message)
-    }
-
-    async fn on_picture(&self, event: EventId, role: Role, message: &Publish) -> Result<(), LinkError> {
-        let bytes = message.payload.clone();
-        // ITU-T T.81 annex B: start of image, then another marker.
-        if bytes.len() > MAX_PICTURE_BYTES || !bytes.starts_with(&[0xff, 0xd8, 0xff]) {
-            self.refuse(message, "is no JPEG of at most 2 MiB");
-            return Ok(());
-        }
-        let store = self.store.clone();
-        tokio::task::spawn_blocking(move || store.keep_picture(event, role, &sha256(&bytes), &bytes))
-            .await??;
-        count(&self.shared.pictures);
-        Ok(())
     }
 
     fn refuse(&self, message: &Publish, reason: &str) {
@@ -283,7 +289,30 @@ impl Inbox {
     }
 }
 
-fn receipt(
+/// Reads a message. Brokers restrict who may write by topic, so what a message says about itself must agree with the
+/// topic it came on.
+pub(crate) fn read(
+    site: &str,
+    body: &[u8],
+    topic: (&SituationId, &CameraId),
+) -> Result<EventMessage, String> {
+    let message = EventMessage::parse(body).map_err(|error| error.to_string())?;
+    let (situation, camera) = (&message.data.situation.id, &message.data.camera.id);
+    if (situation, camera) != topic {
+        return Err(format!("is about {situation} at {camera}; its topic says {} at {}", topic.0, topic.1));
+    }
+    if !message.source.strip_prefix('/').is_some_and(|rest| rest.starts_with(&format!("{site}/"))) {
+        return Err(format!("source is not of the site {site}"));
+    }
+    Ok(message)
+}
+
+/// ITU-T T.81 annex B: start of image, then another marker.
+pub(crate) fn is_picture(bytes: &[u8]) -> bool {
+    bytes.len() <= MAX_PICTURE_BYTES && bytes.starts_with(&[0xff, 0xd8, 0xff])
+}
+
+pub(crate) fn receipt(
     event: EventId,
     message: Option<String>,
     outcome: Outcome,

@@ -16,6 +16,8 @@
 //!
 //! A case number is the number of cases before it plus one, given inside that transaction: numbers have no gaps.
 
+#[doc(hidden)]
+pub mod fuzz;
 mod inbox;
 mod page;
 mod store;
@@ -50,6 +52,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Bytes of evidence kept in the database at most.
     pub evidence_max_bytes: u64,
+    /// Where the pictures are that do not come over MQTT; `None`: the page says where a message says they are.
+    pub store: Option<fleet::Store>,
 }
 
 impl Options {
@@ -61,6 +65,7 @@ impl Options {
             db: fleet.data_dir.join("desk.sqlite"),
             listen: fleet.desk.listen,
             evidence_max_bytes: fleet.node.evidence_max_bytes,
+            store: fleet.desk.store.clone(),
         }
     }
 }
@@ -79,6 +84,9 @@ pub enum StartError {
     /// The database does not open.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store of pictures cannot be used as it is configured.
+    #[error("the desk's store: {0}")]
+    Pictures(#[from] publish::evidence::StoreError),
     /// The address is in use, or not of this machine.
     #[error("the desk's page cannot be served at {listen}: {source}")]
     Listen {
@@ -104,7 +112,9 @@ impl Desk {
     pub async fn start(options: Options) -> Result<Self, StartError> {
         publish::wire::Topic::check_level(&options.site)
             .map_err(|source| StartError::Site { name: options.site.clone(), source })?;
-        let store = Arc::new(Store::open(&options.db, options.evidence_max_bytes)?);
+        let remote = options.store.as_ref().map(publish::evidence::Store::open).transpose()?;
+        let store = Store::open(&options.db, options.evidence_max_bytes)?.with_remote(remote);
+        let store = Arc::new(store);
         let listen = |source| StartError::Listen { listen: options.listen, source };
         let listener = tokio::net::TcpListener::bind(options.listen).await.map_err(listen)?;
         let addr = listener.local_addr().map_err(listen)?;

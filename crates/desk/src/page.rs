@@ -175,28 +175,42 @@ fn times(out: &mut String, case: &Case) -> fmt::Result {
 /// The picture that says most, with its boxes, and the others small beneath it.
 fn pictures(out: &mut String, case: &Case) -> fmt::Result {
     out.write_str("<div class=\"pictures\">")?;
-    let main = case.pictures.iter().find(|p| p.role != Role::Clear).or(case.pictures.first());
+    let (shown, elsewhere): (Vec<_>, Vec<_>) = case.pictures.iter().partition(|picture| picture.at.is_none());
+    let main = shown.iter().find(|p| p.role != Role::Clear).or(shown.first()).copied();
     match main {
         Some(picture) => figure(out, picture)?,
-        None => out.write_str("<p class=\"none\">无图片<br>no picture</p>")?,
+        None if elsewhere.is_empty() => out.write_str("<p class=\"none\">无图片<br>no picture</p>")?,
+        None => {}
     }
     let others: Vec<&Picture> =
-        case.pictures.iter().filter(|p| Some(&p.url) != main.map(|m| &m.url)).collect();
+        shown.iter().copied().filter(|p| Some(&p.url) != main.map(|m| &m.url)).collect();
     if !others.is_empty() {
         out.write_str("<div class=\"more\">")?;
         others.iter().try_for_each(|picture| figure(out, picture))?;
         out.write_str("</div>")?;
     }
+    for (picture, at) in elsewhere.iter().filter_map(|picture| Some((picture, picture.at.as_ref()?))) {
+        let caption = caption(picture.role);
+        write!(
+            out,
+            "<p class=\"elsewhere\">{caption}：图片在 the picture is at <code>{}</code></p>",
+            Text(at)
+        )?;
+    }
     out.write_str("</div>")
 }
 
-fn figure(out: &mut String, picture: &Picture) -> fmt::Result {
-    let caption = match picture.role {
+fn caption(role: Role) -> &'static str {
+    match role {
         Role::First => "成立时 first",
         Role::Near => "近景 near",
         Role::Latest => "最近 latest",
         Role::Clear => "消失后 clear",
-    };
+    }
+}
+
+fn figure(out: &mut String, picture: &Picture) -> fmt::Result {
+    let caption = caption(picture.role);
     // Made of a UUID and a role, but escaped like everything else.
     let url = Text(&picture.url);
     write!(

@@ -2,7 +2,9 @@
 
 mod broker;
 mod cases;
+mod corpus;
 mod embedded;
+mod remote;
 mod tls;
 
 use publish::testing::sample;

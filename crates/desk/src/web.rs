@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::inbox::Shared;
 use crate::page;
-use crate::store::{Store, StoreError};
+use crate::store::{Found, Store, StoreError};
 
 /// Cases on one page.
 const PAGE: usize = 50;
@@ -81,7 +81,19 @@ async fn picture(
     let (Ok(event), Some(role)) = (EventId::parse(&event), role) else {
         return Ok(StatusCode::NOT_FOUND.into_response());
     };
-    let bytes = blocking(move || desk.store.picture(event, role)).await?;
+    let store = desk.store.clone();
+    let bytes = match blocking(move || store.find_picture(event, role)).await? {
+        Some(Found::Here(bytes)) => Some(bytes),
+        Some(Found::Remote { file, sha256 }) => match desk.store.fetch(event, &file, &sha256).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::error!(%event, file, %error, "a picture cannot be shown");
+                let text = "the evidence store does not give this picture; see the log";
+                return Ok((StatusCode::BAD_GATEWAY, text).into_response());
+            }
+        },
+        None => None,
+    };
     Ok(match bytes {
         Some(bytes) => (headers("image/jpeg"), bytes).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),

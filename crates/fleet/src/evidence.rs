@@ -59,7 +59,7 @@ static ORIGINALS: Shape = Shape {
     )],
 };
 
-static STORE: Shape = Shape {
+pub(crate) static STORE: Shape = Shape {
     name: "store",
     keys: &[
         optional("folder", Kind::Path, "A folder, such as a mounted share. Either this or bucket."),
@@ -132,10 +132,7 @@ pub(crate) fn read(root: &Fields, known: &Known<Credentials>, cx: &mut Context<'
     let path = Path::Root.key("evidence");
     let key = signing_key(fields, &path, cx);
     let originals_for = recipient(fields, &path, cx);
-    let store = match fields.map("store") {
-        Some(store) => Some(read_store(store, fields, &path.key("store"), known, cx)?),
-        None => None,
-    };
+    let store = store(fields, &path, known, cx)?;
     let classes = fields.list("also_blur").unwrap_or_default();
     Some(Evidence {
         keep: fields.duration("keep")?,
@@ -168,9 +165,20 @@ fn recipient(fields: &Fields, path: &Path<'_>, cx: &mut Context<'_>) -> Option<S
     None
 }
 
+/// Reads the key `store` of a map, if it is there. `None`: wrong, and reported.
+pub(crate) fn store(
+    fields: &Fields,
+    path: &Path<'_>,
+    known: &Known<Credentials>,
+    cx: &mut Context<'_>,
+) -> Option<Option<Store>> {
+    let Some(store) = fields.map("store") else { return Some(None) };
+    read_store(store, fields, &path.key("store"), known, cx).map(Some)
+}
+
 fn read_store(
     store: &Fields,
-    evidence: &Fields,
+    parent: &Fields,
     path: &Path<'_>,
     known: &Known<Credentials>,
     cx: &mut Context<'_>,
@@ -198,7 +206,7 @@ fn read_store(
         }
         (folder, _) => {
             let problem = if folder.is_some() { "names a folder and a bucket" } else { "names no place" };
-            let place = evidence.item("store").map(|item| item.place)?;
+            let place = parent.item("store").map(|item| item.place)?;
             let problem = Problem::new(problem, "expected folder: PATH or bucket: NAME");
             cx.report.add(place, path, None, problem);
             None

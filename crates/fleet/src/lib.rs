@@ -107,6 +107,8 @@ pub struct Fleet {
 pub struct Desk {
     /// Where its page is served.
     pub listen: SocketAddr,
+    /// Where it reads the pictures that went to a store; where nothing else is said, as [`Evidence::store`].
+    pub store: Option<Store>,
 }
 
 /// How the stages are sized. `0` threads means: choose by the number of cores.

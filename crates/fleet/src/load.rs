@@ -12,8 +12,8 @@ use crate::check::{Entry, Fields, Item, Value};
 use crate::mistake::{Mistakes, Path, Place, Problem, Report};
 use crate::shapes::{DESK, NODE, ROOT};
 use crate::sources::Reader;
-use crate::tables::Tables;
-use crate::{Decoding, Desk, Fleet, Node, Pictures, Provider, broker, evidence, hardware};
+use crate::tables::{Known, Tables};
+use crate::{Credentials, Decoding, Desk, Fleet, Node, Pictures, Provider, broker, evidence, hardware};
 
 /// Looks up an environment variable.
 type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
@@ -101,6 +101,7 @@ fn build(root: &Fields, cameras: Vec<Item>, cx: &mut Context<'_>) -> Option<Flee
     let tables = Tables::read(root, cx);
     let broker = broker::read(root, &tables.credentials, cx);
     let evidence = evidence::read(root, &tables.credentials, cx);
+    let desk = desk(root, &tables.credentials, cx);
     let telemetry = crate::telemetry::read(root, cx);
     let node = node(root, cx);
     let cameras = Cameras::new(&tables, cx).read(cameras);
@@ -112,13 +113,14 @@ fn build(root: &Fields, cameras: Vec<Item>, cx: &mut Context<'_>) -> Option<Flee
     }
     let situations = tables.situations.present().map(|s| (s.id.clone(), s.clone())).collect();
     let models = tables.models.present().map(|m| (m.id.clone(), m.dir.clone())).collect();
+    let (evidence, desk) = (evidence?, desk?);
     Some(Fleet {
         site: root.text("site")?.into(),
         worker: root.text("worker")?.into(),
         data_dir: cx.resolve(data_place, &data_dir?),
         broker: broker?,
-        desk: Desk { listen: root.map("desk").unwrap_or(&Fields::empty(&DESK)).listen("listen")? },
-        evidence: evidence?,
+        desk: Desk { store: desk.store.or_else(|| evidence.store.clone()), ..desk },
+        evidence,
         telemetry: telemetry?,
         node: node?,
         models,
@@ -126,6 +128,13 @@ fn build(root: &Fields, cameras: Vec<Item>, cx: &mut Context<'_>) -> Option<Flee
         cameras,
         config_hash: hex(&std::mem::take(&mut cx.hash).finalize()),
     })
+}
+
+fn desk(root: &Fields, logins: &Known<Credentials>, cx: &mut Context<'_>) -> Option<Desk> {
+    let empty = Fields::empty(&DESK);
+    let fields = root.map("desk").unwrap_or(&empty);
+    let store = evidence::store(fields, &Path::Root.key("desk"), logins, cx);
+    Some(Desk { listen: fields.listen("listen")?, store: store? })
 }
 
 fn node(root: &Fields, cx: &mut Context<'_>) -> Option<Node> {

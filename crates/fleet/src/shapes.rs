@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::card::HEAD_NAMES;
-use crate::evidence::{EVIDENCE, KEEP};
+use crate::evidence::{EVIDENCE, KEEP, STORE};
 use crate::hardware::{DECODING, PICTURES, PROVIDERS, SWITCH};
 use crate::rule_shapes::{SITUATION, WINDOW};
 use crate::shape::{Kind, Shape, default, optional, required};
@@ -167,7 +167,14 @@ pub(crate) static TLS: Shape = Shape {
 
 pub(crate) static DESK: Shape = Shape {
     name: "desk",
-    keys: &[default("listen", Kind::Listen, "127.0.0.1:8080", "Address and port of the desk's page.")],
+    keys: &[
+        default("listen", Kind::Listen, "127.0.0.1:8080", "Address and port of the desk's page."),
+        optional(
+            "store",
+            Kind::Map(&STORE),
+            "Where the desk reads the pictures that went to a store. Default: as evidence.store says.",
+        ),
+    ],
 };
 
 pub(crate) static NODE: Shape = Shape {

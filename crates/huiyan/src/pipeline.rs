@@ -309,6 +309,11 @@ impl Pipeline {
         self.publisher.metrics()
     }
 
+    /// What became of evidence pictures; may wait for the disk.
+    pub fn evidence(&self) -> publish::EvidenceNumbers {
+        self.publisher.evidence_numbers()
+    }
+
     /// What the inference stage measures about itself.
     pub fn infer_numbers(&self) -> infer::Numbers {
         self.detector.numbers()

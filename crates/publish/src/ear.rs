@@ -48,6 +48,18 @@ pub struct ReplyTo {
     correlation: Option<bytes::Bytes>,
 }
 
+impl ReplyTo {
+    /// Below `huiyan/v1/{site}/reply/`.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// What the answer repeats.
+    pub fn correlation(&self) -> Option<&bytes::Bytes> {
+        self.correlation.as_ref()
+    }
+}
+
 /// Takes what was heard; called on the listening task, so it must not block. `false`: too much waits already.
 pub type OnHeard = Box<dyn Fn(Heard) -> bool + Send + Sync>;
 
@@ -216,7 +228,7 @@ impl Listener {
             Err(error) => {
                 self.counters.refused.add(1);
                 let topic: String = message.topic.chars().take(200).collect();
-                tracing::warn!(topic, "refused: {error}");
+                tracing::warn!(topic, "refused: {}", error.brief());
             }
         }
     }
@@ -234,6 +246,9 @@ pub enum HeardError {
     /// A topic of ours on which nobody tells a worker anything.
     #[error("expected a verdict or a request to look")]
     Kind,
+    /// Another site's.
+    #[error("the topic is of site {0:?}")]
+    Site(String),
     /// The body.
     #[error("the body is not as expected: {0}")]
     Body(#[from] serde_json::Error),
@@ -248,6 +263,13 @@ pub enum HeardError {
         /// Where answers may go.
         expected: String,
     },
+}
+
+impl HeardError {
+    /// For a log: it may quote the message, which may be long.
+    pub fn brief(&self) -> String {
+        self.to_string().chars().take(400).collect()
+    }
 }
 
 /// Reads a message to a worker: hostile input.
@@ -265,6 +287,10 @@ pub fn read(
         return Err(HeardError::TooLarge(payload.len()));
     }
     match topic.parse::<Topic>()? {
+        // The broker was asked for this site's alone.
+        Topic::Verdict { site: other, .. } | Topic::Look { site: other, .. } if other != site => {
+            Err(HeardError::Site(other))
+        }
         Topic::Verdict { event, .. } => {
             let message: VerdictMessage = serde_json::from_slice(payload)?;
             if message.event != event {

@@ -14,6 +14,7 @@ mod blur;
 pub(crate) mod chain;
 mod exif;
 pub(crate) mod folder;
+pub(crate) mod fuzz;
 mod hide;
 pub(crate) mod keeper;
 mod key;

@@ -15,6 +15,8 @@
 pub mod contract;
 mod ear;
 pub mod evidence;
+#[doc(hidden)]
+pub mod fuzz;
 mod link;
 mod message;
 mod metrics;
@@ -36,6 +38,7 @@ pub use outbox::{
     Depth, HELD_BYTES, HELD_EVENTS, Outbox, OutboxError, Retention, Salvage, SceneState, Trouble, TroubleKind,
 };
 pub use publisher::{
-    EvidenceOptions, Link, Options, Publisher, StartError, State, Stored, SubmitError, Submitted,
+    EvidenceNumbers, EvidenceOptions, Link, Options, Publisher, StartError, State, StoreNumbers, Stored,
+    SubmitError, Submitted,
 };
 pub use wire::ModelInfo;

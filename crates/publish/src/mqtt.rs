@@ -11,6 +11,7 @@
 mod connection;
 mod dialer;
 mod error;
+pub(crate) mod fuzz;
 mod packet;
 mod reader;
 mod socket;

@@ -56,6 +56,24 @@ pub enum Link {
     },
 }
 
+/// What became of evidence pictures.
+#[derive(Debug, Clone)]
+pub struct EvidenceNumbers {
+    /// How many were deleted since the start, by reason.
+    pub deleted: HashMap<Why, u64>,
+    /// `None`: no store is configured.
+    pub store: Option<StoreNumbers>,
+}
+
+/// How pictures get to the store.
+#[derive(Debug, Clone)]
+pub struct StoreNumbers {
+    /// How it is doing.
+    pub state: StoreState,
+    /// Pictures that wait for it on disk; `None`: the disk does not say.
+    pub waiting: Option<u64>,
+}
+
 /// How the publisher is doing.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -408,14 +426,14 @@ impl Publisher {
         Some((jpeg, placed))
     }
 
-    /// How many evidence pictures were deleted since the start, by reason, and how the store is doing with how many that
-    /// wait for it; `None`: no store is configured.
-    pub fn evidence_numbers(&self) -> (HashMap<Why, u64>, Option<(StoreState, u64)>) {
+    /// How many evidence pictures were deleted since the start, and how the store is doing. Waits for the thread that owns
+    /// the database, where a store is configured.
+    pub fn evidence_numbers(&self) -> EvidenceNumbers {
         let store = self.store.as_ref().map(|_| {
             let state = self.store_state.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            (state, self.outbox.count_waiting_for_store().unwrap_or(0))
+            StoreNumbers { state, waiting: self.outbox.count_waiting_for_store().ok() }
         });
-        (self.outbox.deleted(), store)
+        EvidenceNumbers { deleted: self.outbox.deleted(), store }
     }
 
     /// Deletes every evidence picture whose time is over at `now`, as happens once an hour; how many.

@@ -6,6 +6,7 @@ mod again;
 mod broker;
 mod clients;
 mod contract;
+mod corpus;
 mod crash;
 mod disk;
 mod ear;

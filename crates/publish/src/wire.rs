@@ -5,6 +5,7 @@
 
 mod command;
 mod event;
+mod finite;
 mod hex;
 mod onvif;
 mod shape;

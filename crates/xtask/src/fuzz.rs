@@ -1,4 +1,5 @@
-//! `cargo xtask fuzz`: feeds the parsers of `ingest` with bytes that a fuzzer makes up. A stable compiler is enough.
+//! `cargo xtask fuzz`: feeds the parsers of what comes from outside with bytes that a fuzzer makes up. A stable compiler is
+//! enough.
 
 mod seeds;
 
@@ -15,6 +16,8 @@ use crate::Mistake;
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1";
+/// The crates that have targets, in `crates/{crate}/fuzz`.
+const CRATES: [&str; 3] = ["ingest", "publish", "desk"];
 /// Longer inputs take longer and say no more.
 const MAX_LEN: usize = 4_096;
 /// Of an input that is kept for the test that replays them.
@@ -35,8 +38,9 @@ pub struct Args {
     keep: bool,
 }
 
+/// The targets of one crate.
 struct Fuzz {
-    /// `crates/ingest/fuzz`.
+    /// `crates/{crate}/fuzz`.
     folder: PathBuf,
     /// `target/fuzz`.
     output: PathBuf,
@@ -47,32 +51,41 @@ struct Fuzz {
 
 /// Builds the targets and runs them. Fails if one of them finds something.
 pub fn run(root: &Path, args: &Args) -> Result<()> {
-    let fuzz = Fuzz {
-        folder: root.join("crates/ingest/fuzz"),
-        output: root.join("target/fuzz"),
-        captures: root.join("../shared/captures"),
-        host: host()?,
-    };
-    let mut targets = fuzz.targets()?;
+    let host = host()?;
+    let mut all = Vec::new();
+    for name in CRATES {
+        let fuzz = Fuzz {
+            folder: root.join("crates").join(name).join("fuzz"),
+            output: root.join("target/fuzz"),
+            captures: root.join("../shared/captures"),
+            host: host.clone(),
+        };
+        let targets = fuzz.targets()?;
+        all.push((fuzz, targets));
+    }
     if let Some(only) = &args.target {
-        if !targets.contains(only) {
-            let text = format!("there is no fuzz target {only:?}; there are {}", targets.join(", "));
+        let names: Vec<&str> = all.iter().flat_map(|(_, targets)| targets).map(String::as_str).collect();
+        if !names.contains(&only.as_str()) {
+            let text = format!("there is no fuzz target {only:?}; there are {}", names.join(", "));
             return Err(Mistake(text).into());
         }
-        targets.retain(|target| target == only);
+        all.iter_mut().for_each(|(_, targets)| targets.retain(|target| target == only));
     }
-    fuzz.build()?;
+    all.retain(|(_, targets)| !targets.is_empty());
+    for (fuzz, _) in &all {
+        fuzz.build()?;
+    }
     let mut found = Vec::new();
-    for target in targets {
-        if !fuzz.fuzz(&target, args)? {
-            found.push(target.clone());
+    for (fuzz, target) in all.iter().flat_map(|(fuzz, targets)| targets.iter().map(move |t| (fuzz, t))) {
+        if !fuzz.fuzz(target, args)? {
+            found.push(format!("{target} (see the files in {})", fuzz.artifacts().display()));
         }
         if args.keep {
-            fuzz.keep(&target)?;
+            fuzz.keep(target)?;
         }
     }
     if !found.is_empty() {
-        bail!("{} found something: see the files in {}", found.join(", "), fuzz.artifacts().display());
+        bail!("something was found by {}", found.join(", "));
     }
     Ok(())
 }

@@ -66,7 +66,7 @@ enum Job {
     },
     /// Validates the wire contract (configs/contract) with AsyncAPI's parser and ajv, which it installs under target/.
     Contract,
-    /// Feeds the parsers of `ingest` with bytes that a fuzzer makes up; finds are under target/fuzz/artifacts.
+    /// Feeds the parsers of cameras' streams, messages and evidence with bytes that a fuzzer makes up; finds are under target/fuzz/artifacts.
     Fuzz(fuzz::Args),
 }
 

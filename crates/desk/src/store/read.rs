@@ -31,8 +31,12 @@ pub(crate) struct Case {
 pub(crate) struct Picture {
     /// What it shows.
     pub role: Role,
-    /// Where it is served.
+    /// Where it is served; empty where the desk does not have it.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub url: String,
+    /// Where it is instead: an address in a store that is not the desk's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
     /// What is to be seen in it.
     pub objects: Vec<Object>,
 }
@@ -70,7 +74,7 @@ impl Store {
                     state: row.get(2)?,
                     opened: Timestamp::from_millisecond(row.get(3)?).unwrap_or_default(),
                     updates: row.get::<_, i64>(5)? as u64,
-                    pictures: views_pictures(db, &event, &views)?,
+                    pictures: self.views_pictures(db, &event, &views)?,
                     also_seen_by: views.into_iter().map(|(_, camera)| camera).collect(),
                     event: message.data,
                 });
@@ -106,31 +110,42 @@ fn views(db: &Connection, number: i64, own: &str) -> rusqlite::Result<Vec<(Strin
     rows.collect()
 }
 
-fn views_pictures(db: &Connection, own: &str, views: &[(String, String)]) -> rusqlite::Result<Vec<Picture>> {
-    let mut all = pictures(db, own)?;
-    for (event, _) in views {
-        all.extend(pictures(db, event)?);
+impl Store {
+    fn views_pictures(
+        &self,
+        db: &Connection,
+        own: &str,
+        views: &[(String, String)],
+    ) -> rusqlite::Result<Vec<Picture>> {
+        let mut all = self.pictures(db, own)?;
+        for (event, _) in views {
+            all.extend(self.pictures(db, event)?);
+        }
+        Ok(all)
     }
-    Ok(all)
-}
 
-/// The pictures that a message named and that are the ones it named.
-fn pictures(db: &Connection, event: &str) -> rusqlite::Result<Vec<Picture>> {
-    let mut statement = db.prepare_cached(
-        "SELECT p.role, p.objects FROM pictures p
-         JOIN evidence e ON e.event = p.event AND e.role = p.role AND e.sha256 = p.sha256 WHERE p.event = ?1",
-    )?;
-    let mut rows = statement.query([event])?;
-    let mut list = Vec::new();
-    while let Some(row) = rows.next()? {
-        let (role, objects): (String, String) = (row.get(0)?, row.get(1)?);
-        let Ok(role) = role.parse::<Role>() else { continue };
-        list.push(Picture {
-            role,
-            url: format!("/evidence/{event}/{role}.jpg"),
-            objects: serde_json::from_str(&objects).unwrap_or_default(),
-        });
+    /// The pictures that a message named: those that came and are the ones it named, and those in a store.
+    fn pictures(&self, db: &Connection, event: &str) -> rusqlite::Result<Vec<Picture>> {
+        let mut statement = db.prepare_cached(
+            "SELECT p.role, p.objects, p.sha256, p.ref, e.sha256 IS NOT NULL FROM pictures p
+             LEFT JOIN evidence e ON e.event = p.event AND e.role = p.role AND e.sha256 = p.sha256
+             WHERE p.event = ?1 AND (e.sha256 IS NOT NULL OR p.ref <> '')",
+        )?;
+        let mut rows = statement.query([event])?;
+        let mut list = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (role, objects): (String, String) = (row.get(0)?, row.get(1)?);
+            let (sha256, reference, here): (String, String, bool) = (row.get(2)?, row.get(3)?, row.get(4)?);
+            let Ok(role) = role.parse::<Role>() else { continue };
+            let served = here || self.reaches(event, role, &sha256, &reference);
+            list.push(Picture {
+                role,
+                url: if served { format!("/evidence/{event}/{role}.jpg") } else { String::new() },
+                at: (!served).then_some(reference),
+                objects: serde_json::from_str(&objects).unwrap_or_default(),
+            });
+        }
+        list.sort_by_key(|picture| picture.role as u8);
+        Ok(list)
     }
-    list.sort_by_key(|picture| picture.role as u8);
-    Ok(list)
 }

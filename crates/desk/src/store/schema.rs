@@ -1,7 +1,7 @@
 //! The tables.
 
 /// For whoever changes them.
-pub(super) const VERSION: i32 = 2;
+pub(super) const VERSION: i32 = 3;
 
 pub(super) const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS inbox (           -- messages, each once
@@ -31,6 +31,7 @@ INSERT OR IGNORE INTO views (event, number, camera, ended)   -- cases of version
 CREATE TABLE IF NOT EXISTS pictures (        -- what the messages say about their pictures
     event TEXT NOT NULL, role TEXT NOT NULL, sequence INTEGER NOT NULL,
     sha256 TEXT NOT NULL, objects TEXT NOT NULL,
+    ref TEXT NOT NULL DEFAULT '',            -- its address in a store, where it does not come over MQTT
     PRIMARY KEY (event, role)
 );
 CREATE TABLE IF NOT EXISTS evidence (        -- the pictures themselves; they arrive before their message
@@ -40,3 +41,12 @@ CREATE TABLE IF NOT EXISTS evidence (        -- the pictures themselves; they ar
 );
 CREATE INDEX IF NOT EXISTS evidence_age ON evidence (received, event, role, size);
 ";
+
+/// What the tables of earlier versions lack.
+pub(super) fn upgrade(db: &rusqlite::Connection) -> rusqlite::Result<()> {
+    let sql = "SELECT count(*) FROM pragma_table_info('pictures') WHERE name = 'ref'";
+    if db.query_row(sql, [], |row| row.get::<_, i64>(0))? == 0 {
+        db.execute_batch("ALTER TABLE pictures ADD COLUMN ref TEXT NOT NULL DEFAULT ''")?;
+    }
+    Ok(())
+}

@@ -24,17 +24,23 @@ pub(super) fn nowhere() -> fleet::Broker {
 }
 
 /// The broker, or `None` after saying why the test is skipped.
-fn mosquitto() -> Option<Mosquitto> {
+pub(super) fn mosquitto() -> Option<Mosquitto> {
     Mosquitto::start("").map_err(|why| println!("skipped: {why}")).ok()
 }
 
 pub(super) async fn start(dir: &Path, broker: fleet::Broker) -> Desk {
+    start_with(dir, broker, None).await
+}
+
+/// With a store of pictures.
+pub(super) async fn start_with(dir: &Path, broker: fleet::Broker, store: Option<fleet::Store>) -> Desk {
     let options = Options {
         site: "huinan".into(),
         broker,
         db: dir.join("desk.sqlite"),
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         evidence_max_bytes: 1 << 20,
+        store,
     };
     let desk = Desk::start(options).await.unwrap();
     until("the desk is connected", || desk.link().is_ok()).await;
@@ -50,7 +56,7 @@ pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 /// Status line with headers, and body.
-async fn get(desk: &Desk, path: &str) -> (String, Vec<u8>) {
+pub(super) async fn get(desk: &Desk, path: &str) -> (String, Vec<u8>) {
     let (addr, path) = (desk.addr(), path.to_owned());
     let answer = tokio::task::spawn_blocking(move || {
         let mut stream = TcpStream::connect(addr).unwrap();

@@ -4,7 +4,7 @@ use publish::wire::{Code, EventMessage, Role};
 
 use super::{jpeg, message};
 use crate::page;
-use crate::store::{Received, Store, Total};
+use crate::store::{Arrival, Received, Store, Total};
 
 struct Desk {
     store: Store,
@@ -26,6 +26,29 @@ impl Desk {
         let cases = self.store.cases(None, 50).unwrap();
         page::render(&cases, self.store.total().unwrap(), None, 50, &Err("not yet".into()))
     }
+}
+
+#[test]
+fn what_arrives_together_is_stored_as_one_after_the_other() {
+    let (together, single) = (desk(1 << 20), desk(1 << 20));
+    let messages = [message(1, 0), message(2, 0), message(1, 0), message(1, 1), message(2, 1)];
+    let picture = jpeg(64);
+    let mut group = Vec::new();
+    for message in &messages {
+        let body = message.to_json().unwrap().into();
+        group.push(Arrival::Event { message: Box::new(message.clone()), body });
+        group.push(Arrival::Picture {
+            event: message.data.event,
+            role: Role::First,
+            bytes: picture.bytes.clone().into(),
+        });
+    }
+    let received: Vec<_> = together.store.take(&group).unwrap();
+    let expected: Vec<_> = messages.iter().flat_map(|m| [Some(single.receive(m)), None]).collect();
+    assert_eq!(received, expected);
+    assert_eq!(together.store.total().unwrap(), single.store.total().unwrap());
+    let cases = |desk: &Desk| serde_json::to_value(desk.store.cases(None, 50).unwrap()).unwrap();
+    assert_eq!(cases(&together).as_array().unwrap().len(), 2);
 }
 
 #[test]
@@ -134,7 +157,7 @@ fn a_close_up_has_its_boxes_where_they_are_in_it() {
     (picture.role, picture.sha256, picture.part) =
         (Role::Near, jpeg.sha256.clone(), Some([0.2, 0.2, 0.6, 0.6]));
     desk.receive(&message);
-    desk.store.keep_picture(message.data.event, Role::Near, &jpeg.sha256, &jpeg.bytes).unwrap();
+    desk.store.keep_picture(message.data.event, Role::Near, &jpeg.bytes).unwrap();
     let case = desk.store.cases(None, 10).unwrap().remove(0);
     let bbox = case.pictures[0].objects[0].bbox.to_array().map(|v| (v * 100.0).round());
     assert_eq!((case.pictures[0].role, bbox), (Role::Near, [25.0, 50.0, 75.0, 100.0]));
@@ -147,7 +170,7 @@ fn the_pictures_of_both_cameras_are_in_the_case() {
     for mut message in [first.clone(), view(2, 0, &first)] {
         message.data.evidence[0].sha256 = jpeg.sha256.clone();
         desk.receive(&message);
-        desk.store.keep_picture(message.data.event, Role::First, &jpeg.sha256, &jpeg.bytes).unwrap();
+        desk.store.keep_picture(message.data.event, Role::First, &jpeg.bytes).unwrap();
     }
     let case = desk.store.cases(None, 10).unwrap().remove(0);
     assert_eq!(case.pictures.len(), 2);
@@ -163,9 +186,9 @@ fn a_picture_is_shown_with_the_boxes_of_the_message_that_named_it() {
     began.data.evidence[0].sha256 = first.sha256.clone();
     desk.receive(&began);
     assert!(desk.store.cases(None, 1).unwrap()[0].pictures.is_empty(), "it is not there yet");
-    desk.store.keep_picture(began.data.event, Role::First, &other.sha256, &other.bytes).unwrap();
+    desk.store.keep_picture(began.data.event, Role::First, &other.bytes).unwrap();
     assert!(desk.store.cases(None, 1).unwrap()[0].pictures.is_empty(), "it is another one");
-    desk.store.keep_picture(began.data.event, Role::First, &first.sha256, &first.bytes).unwrap();
+    desk.store.keep_picture(began.data.event, Role::First, &first.bytes).unwrap();
     let case = desk.store.cases(None, 1).unwrap().remove(0);
     assert_eq!((case.pictures.len(), case.pictures[0].objects.len()), (1, 1));
     assert!(desk.page().contains(r#"<rect x="50.00" y="25.00" width="25.00" height="50.00">"#));
@@ -178,7 +201,7 @@ fn the_oldest_pictures_go_first_and_those_without_a_case_before_them() {
     desk.receive(&message(1, 0));
     let keep = |number| {
         let event = message(number, 0).data.event;
-        desk.store.keep_picture(event, Role::First, &jpeg(64).sha256, &jpeg(64).bytes).unwrap();
+        desk.store.keep_picture(event, Role::First, &jpeg(64).bytes).unwrap();
     };
     let there = |number| desk.store.picture(message(number, 0).data.event, Role::First).unwrap().is_some();
     (1..=20).for_each(keep);
@@ -192,7 +215,7 @@ fn a_hostile_message_does_not_get_into_the_page() {
         let desk = desk(1 << 20);
         let (message, picture) = (message_full_of(text), jpeg(64));
         desk.receive(&message);
-        desk.store.keep_picture(message.data.event, Role::First, &picture.sha256, &picture.bytes).unwrap();
+        desk.store.keep_picture(message.data.event, Role::First, &picture.bytes).unwrap();
         desk.page()
     };
     let page = page_with("\"><script>alert(1)</script><img src=x onerror='alert(2)'>");

@@ -16,7 +16,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
-use publish::{BOUNDS_MS, Depth, Histogram, Link, Metrics};
+use publish::evidence::Why;
+use publish::{BOUNDS_MS, Depth, EvidenceNumbers, Histogram, Link, Metrics};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
@@ -62,6 +63,8 @@ pub fn text(pipeline: &Pipeline) -> String {
         report: pipeline.report(),
         infer: pipeline.infer_numbers(),
         delivery: pipeline.delivery(),
+        // It asks the database.
+        evidence: tokio::task::block_in_place(|| pipeline.evidence()),
         cameras: pipeline.health(),
     };
     let mut registry = Registry::with_prefix("huiyan");
@@ -77,6 +80,7 @@ struct Moment {
     report: Report,
     infer: Numbers,
     delivery: Metrics,
+    evidence: EvidenceNumbers,
     cameras: Vec<Known>,
 }
 
@@ -86,7 +90,8 @@ impl Collector for Moment {
         self.stages(&mut pen)?;
         self.cameras(&mut pen)?;
         self.models(&mut pen)?;
-        self.delivery(&mut pen)
+        self.delivery(&mut pen)?;
+        self.evidence(&mut pen)
     }
 }
 
@@ -213,6 +218,27 @@ impl Moment {
         pen.histogram("event_stored", "From a decision to the disk", &it.stored)?;
         pen.histogram("event_acked", "From a decision to the broker's PUBACK", &it.acked)?;
         pen.histogram("outbox_transaction", "How long transactions take", &it.transactions)
+    }
+}
+
+impl Moment {
+    /// Pictures: what waits, where it is kept, what went.
+    fn evidence(&self, pen: &mut Pen<'_>) -> fmt::Result {
+        let EvidenceNumbers { deleted, store } = &self.evidence;
+        let deleted = Why::ALL
+            .map(|why| ([("reason", why.name())], deleted.get(&why).copied().unwrap_or_default()));
+        pen.counters("evidence_deleted", "Pictures deleted, on record", &deleted)?;
+        let Some(store) = store else { return Ok(()) };
+        let up = f64::from(u8::from(store.state.error.is_none()));
+        pen.gauges("evidence_store_up", "Whether the store took the last picture", None, &[([], up)])?;
+        if let Some(waiting) = store.waiting {
+            let waiting = [([], waiting as f64)];
+            pen.gauges("evidence_store_waiting", "Pictures on disk that wait for the store", None, &waiting)?;
+        }
+        let stored = [([], store.state.stored)];
+        pen.counters("evidence_stored", "Pictures that the store has taken", &stored)?;
+        let removed = [([], store.state.deleted)];
+        pen.counters("evidence_store_deleted", "Pictures that the store has deleted", &removed)
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) const NOTHING: &str = "0000000000000000000000000000000000000000000000
 pub(crate) const MAX_LINE: usize = 16 * 1024;
 /// Version of [`Record`].
 const VERSION: u32 = 1;
-const SIGNATURE: &str = ",\"sig\":\"";
+pub(super) const SIGNATURE: &str = ",\"sig\":\"";
 
 /// One record of a chain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -110,6 +110,9 @@ pub enum Why {
 }
 
 impl Why {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Retention, Self::Room, Self::Replaced, Self::NotReported];
+
     /// The word.
     pub fn name(self) -> &'static str {
         match self {

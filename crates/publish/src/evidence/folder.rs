@@ -87,13 +87,16 @@ impl Folder {
         let mut files = vec![("jpg", &new.jpeg.bytes[..]), ("json", new.side)];
         files.extend(new.original.map(|bytes| ("jpg.age", bytes)));
         let write = || {
+            let mut open = Vec::with_capacity(5);
             for (end, bytes) in &files {
-                write_synced(&dir.join(format!("{name}.{end}")), bytes)?;
+                open.push(write_beside(&dir.join(format!("{name}.{end}")), bytes)?);
             }
-            fs::File::open(&dir)?.sync_all()?;
+            open.push(fs::File::open(&dir)?);
             if fresh {
-                fs::File::open(&self.dir)?.sync_all()?;
+                open.push(fs::File::open(&self.dir)?);
             }
+            // In any order: what a crash leaves of them is in no chain yet, and is removed at the next start.
+            sync_together(&open)?;
             let kept = Kept {
                 event: new.event,
                 sequence: new.sequence,
@@ -333,14 +336,37 @@ fn children(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
 
 /// Writes beside, syncs, renames: a reader sees all of it or nothing.
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_beside(path, bytes)?.sync_all()
+}
+
+/// Writes beside and renames; not synced.
+fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<fs::File> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".part");
     let beside = PathBuf::from(beside);
     let write = || {
         let mut file = fs::File::create(&beside)?;
         file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)
+        fs::rename(&beside, path)?;
+        Ok(file)
     };
     write().inspect_err(|_| drop(fs::remove_file(&beside)))
+}
+
+/// Syncs all at the same time: a file system's journal takes them together, so that it costs little more than one.
+fn sync_together(files: &[fs::File]) -> io::Result<()> {
+    let Some((here, others)) = files.split_first() else { return Ok(()) };
+    std::thread::scope(|scope| {
+        let sync = |file| {
+            let thread = std::thread::Builder::new().name("sync".into());
+            thread.spawn_scoped(scope, move || fs::File::sync_all(file)).map_err(|_| file)
+        };
+        let others: Vec<_> = others.iter().map(sync).collect();
+        here.sync_all()?;
+        others.into_iter().try_for_each(|other| match other {
+            Ok(thread) => thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread ended"))),
+            // There are no threads to be had.
+            Err(file) => file.sync_all(),
+        })
+    })
 }

@@ -94,6 +94,12 @@ impl SigningKey {
         Self::from_pem(&fs::read_to_string(path).map_err(error)?)
     }
 
+    /// A key that everybody can make: for tests.
+    pub(super) fn of_seed(seed: &[u8; 32]) -> Self {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed);
+        Self { pair: pair.expect("any 32 bytes are a seed (RFC 8032 section 5.1.5)") }
+    }
+
     /// Signs `message`: 64 bytes, in Base64.
     pub fn sign(&self, message: &[u8]) -> String {
         BASE64.encode(self.pair.sign(message).as_ref())

@@ -65,15 +65,20 @@ pub(crate) fn open(sealed: &Path, identities: &Path) -> Result<Vec<u8>, SealErro
         let path = path.to_owned();
         move |source| SealError::File { path, source }
     };
-    let fail = |cause: String| SealError::Open { path: sealed.to_owned(), cause };
     let text = std::fs::read(identities).map_err(file(identities))?;
-    let keys = IdentityFile::from_buffer(&text[..]).map_err(file(identities))?;
-    let keys = keys.into_identities().map_err(|error| fail(error.to_string()))?;
     let bytes = std::fs::File::open(sealed).map_err(file(sealed))?;
-    let decryptor = Decryptor::new_buffered(io::BufReader::new(bytes)).map_err(|e| fail(e.to_string()))?;
+    let open = open_bytes(io::BufReader::new(bytes), &text);
+    open.map_err(|cause| SealError::Open { path: sealed.to_owned(), cause })
+}
+
+/// The same with what the files hold; the error is the cause alone.
+pub(super) fn open_bytes(sealed: impl io::BufRead, identities: &[u8]) -> Result<Vec<u8>, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let keys = IdentityFile::from_buffer(identities).map_err(|error| text(&error))?;
+    let keys = keys.into_identities().map_err(|error| text(&error))?;
+    let decryptor = Decryptor::new_buffered(sealed).map_err(|error| text(&error))?;
     let mut plain = Vec::new();
-    let mut reader =
-        decryptor.decrypt(keys.iter().map(|key| &**key)).map_err(|error| fail(error.to_string()))?;
-    reader.by_ref().take(MAX_SEALED).read_to_end(&mut plain).map_err(|error| fail(error.to_string()))?;
+    let reader = decryptor.decrypt(keys.iter().map(|key| &**key)).map_err(|error| text(&error))?;
+    reader.take(MAX_SEALED).read_to_end(&mut plain).map_err(|error| text(&error))?;
     Ok(plain)
 }

@@ -13,6 +13,9 @@ use object_store::{
     RetryConfig,
 };
 
+use super::folder::name_of;
+use crate::wire::Role;
+
 /// A store that does not answer is down; the picture is tried again later.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -116,6 +119,28 @@ impl Store {
     pub async fn get(&self, event: EventId, file: &str) -> Result<Vec<u8>, String> {
         let get = async { self.client()?.get(&self.at(event, file)).await?.bytes().await };
         get.await.map(Into::into).map_err(|error| told(&error))
+    }
+
+    /// The file of a picture as its message names it, where that is in this store: hostile input, of which nothing is
+    /// followed but what [`reference`](Self::reference) gives. `None`: it is elsewhere.
+    pub fn file_of(&self, event: EventId, role: Role, sha256: &str, reference: &str) -> Option<String> {
+        let is_hash = sha256.len() == 64 && sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let file = is_hash.then(|| format!("{}.jpg", name_of(role, sha256)))?;
+        (self.reference(event, &file) == reference).then_some(file)
+    }
+
+    /// Gets a file, unless it is larger than `max` bytes; `None`: it is not there, or not yet.
+    pub async fn get_within(&self, event: EventId, file: &str, max: u64) -> Result<Option<Vec<u8>>, String> {
+        let get = async {
+            let found = self.client()?.get(&self.at(event, file)).await?;
+            if found.meta.size > max { Ok(Err(found.meta.size)) } else { found.bytes().await.map(Ok) }
+        };
+        match get.await {
+            Ok(Ok(bytes)) => Ok(Some(bytes.into())),
+            Ok(Err(size)) => Err(format!("{file} has {size} bytes; at most {max} are read")),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(told(&error)),
+        }
     }
 
     /// Deletes a file. One that is not there is deleted.

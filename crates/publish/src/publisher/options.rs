@@ -70,7 +70,7 @@ impl Options {
             broker: fleet.broker.clone(),
             data_dir: fleet.data_dir.clone(),
             evidence_max_bytes: fleet.node.evidence_max_bytes,
-            outbox_max_bytes: None,
+            outbox_max_bytes: fleet.node.outbox_max_bytes,
             config_hash: fleet.config_hash.clone(),
             blur: Blur { also: fleet.evidence.also_blur.clone(), ..Blur::default() },
             evidence: EvidenceOptions::from_fleet(fleet),

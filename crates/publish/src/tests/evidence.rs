@@ -283,7 +283,7 @@ async fn pictures_go_when_their_time_is_over_by_situation_and_class() {
     assert_eq!(state.outbox.evidence, 1, "what was not sent is not sent any more");
     assert_eq!(state.outbox.events, 3, "events stay");
     assert_eq!(publisher.sweep_evidence(later(30)).unwrap(), 1, "the class's");
-    assert_eq!(publisher.evidence_numbers().0[&Why::Retention], 3);
+    assert_eq!(publisher.evidence_numbers().deleted[&Why::Retention], 3);
     assert_eq!(publisher.state().unwrap().outbox.evidence_bytes, 0);
     let done = check(dir.path());
     assert_eq!((done.findings, done.pictures, done.deleted["retention"]), (vec![], 0, 3));

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use super::disk::nowhere;
 use crate::evidence::{Store, VerifyOptions, verify};
 use crate::testing::sample::{self as make, event};
+use crate::wire::Role;
 use crate::{EvidenceOptions, Options, Publisher, Retention};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -89,8 +90,8 @@ async fn until(what: &str, mut done: impl FnMut() -> bool) {
 
 /// Pictures that wait, and the store's error.
 fn waiting(publisher: &Publisher) -> (u64, Option<String>) {
-    let (state, waiting) = publisher.evidence_numbers().1.unwrap();
-    (waiting, state.error)
+    let store = publisher.evidence_numbers().store.unwrap();
+    (store.waiting.unwrap(), store.state.error)
 }
 
 fn jpegs(dir: &Path) -> Vec<String> {
@@ -169,7 +170,7 @@ async fn pictures_go_to_s3_and_wait_while_it_is_down() {
     until("deleted there", || jpegs(&bucket).is_empty()).await;
     let done = check(true).await.unwrap();
     assert_eq!((done.findings, done.deleted["retention"]), (vec![], 3));
-    assert_eq!(publisher.evidence_numbers().1.unwrap().0.deleted, 3);
+    assert_eq!(publisher.evidence_numbers().store.unwrap().state.deleted, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,7 +219,42 @@ async fn what_waits_for_a_store_stays_within_its_bound() {
     assert!(state.outbox.evidence_bytes <= 20_000 && state.outbox.events == 30, "{:?}", state.outbox);
     let here = jpegs(&dir.path().join("evidence")).len() as u64;
     assert_eq!(waiting(&publisher).0, here);
-    assert!(here >= 1 && publisher.evidence_numbers().0[&crate::evidence::Why::Room] == 30 - here);
+    assert!(here >= 1 && publisher.evidence_numbers().deleted[&crate::evidence::Why::Room] == 30 - here);
     let done = verify(&dir.path().join("evidence"), &VerifyOptions::default()).unwrap();
     assert_eq!((done.findings, done.pictures), (vec![], here));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_gets_what_the_message_names_and_nothing_else() {
+    let server_dir = tempfile::tempdir().unwrap();
+    let server = Server::start(server_dir.path(), "127.0.0.1:0".parse().unwrap()).await;
+    let hash = "0a".repeat(32);
+    for settings in [s3(server.address, "hunter2"), fleet::Store::Folder(server_dir.path().join("bucket"))] {
+        let store = Store::open(&settings).unwrap();
+        let event = event(1, 0).id;
+        let file = "first-0a0a0a0a0a0a.jpg";
+        let reference = store.reference(event, file);
+        let named = |hash: &str, reference: &str| store.file_of(event, Role::First, hash, reference);
+        assert_eq!(named(&hash, &reference).as_deref(), Some(file));
+        let folder = reference.strip_suffix(file).unwrap();
+        for (hash, reference) in [
+            (hash.as_str(), format!("{folder}latest-0a0a0a0a0a0a.jpg")),
+            (&hash, format!("{folder}../{event}/{file}")),
+            (&hash, reference.replace("bucket", "other")),
+            (&hash, format!("https://elsewhere/{event}/{file}")),
+            (&hash, "file:///etc/passwd".to_owned()),
+            ("../../../../etc/passwd", reference.clone()),
+            ("../../0a0a0a", format!("{folder}first-../../0a0a0a.jpg")),
+        ] {
+            assert_eq!(named(hash, &reference), None, "{hash} {reference}");
+        }
+        assert_eq!(store.get_within(event, file, 100).await, Ok(None), "it is not there yet");
+        store.put(event, file, vec![7; 100]).await.unwrap();
+        assert_eq!(store.get_within(event, file, 100).await, Ok(Some(vec![7; 100])));
+        let error = store.get_within(event, file, 99).await.unwrap_err();
+        assert!(error.contains("has 100 bytes; at most 99"), "{error}");
+        store.delete(event, file).await.unwrap();
+    }
+    let wrong = Store::open(&s3(server.address, "hunter3")).unwrap();
+    assert!(wrong.get_within(event(1, 0).id, "first-0a.jpg", 100).await.is_err(), "refused is not absent");
 }

@@ -7,7 +7,7 @@ use flow::{CameraId, ClassName, EventId, ModelId, NormBox, Phase, Score, Situati
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shape;
+use super::{finite, shape};
 
 /// Content type of an event message (CloudEvents MQTT binding, section 3.2: structured mode).
 pub const CONTENT_TYPE: &str = "application/cloudevents+json; charset=utf-8";
@@ -360,7 +360,7 @@ pub struct Evidence {
     /// Rows.
     pub height: u32,
     /// Which part of the camera's picture it is, as `[x0, y0, x1, y1]` in shares of that; absent: all of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "finite::part", skip_serializing_if = "Option::is_none")]
     pub part: Option<[f32; 4]>,
     /// Its record in its camera's signed chain of pictures.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,7 +6,7 @@ use flow::{CameraId, EventId, Minutes, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shape;
+use super::{finite, shape};
 
 /// How a camera is doing; retained, the latest counts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -24,16 +24,16 @@ pub struct HealthMessage {
     #[schemars(with = "shape::Time")]
     pub since: Timestamp,
     /// Pictures per second as measured, once known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "finite::number", skip_serializing_if = "Option::is_none")]
     pub fps: Option<f32>,
     /// Bits of RTP per second as measured, once known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bit_rate: Option<u64>,
     /// Seconds between key pictures as measured, once known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "finite::number", skip_serializing_if = "Option::is_none")]
     pub key_interval_s: Option<f32>,
     /// Share of the RTP packets that did not arrive lately, in percent, once known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "finite::number", skip_serializing_if = "Option::is_none")]
     pub loss_percent: Option<f32>,
     /// The camera's clock minus the worker's in seconds, where its RTCP tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]

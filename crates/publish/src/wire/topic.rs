@@ -148,8 +148,9 @@ impl FromStr for Topic {
     type Err = TopicError;
 
     fn from_str(topic: &str) -> Result<Self, TopicError> {
-        let unknown = || TopicError::Unknown(topic.chars().take(256).collect());
-        let level = |level, why: String| TopicError::Level { topic: topic.into(), level, why };
+        let short = || topic.chars().take(256).collect();
+        let unknown = || TopicError::Unknown(short());
+        let level = |level, why: String| TopicError::Level { topic: short(), level, why };
         let rest = topic.strip_prefix(ROOT).and_then(|r| r.strip_prefix('/')).ok_or_else(unknown)?;
         let name = |place, text: &str| match Self::check_level(text) {
             Ok(()) => Ok(text.to_owned()),

@@ -9,7 +9,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fleet::{Broker, Credentials, Fleet};
+use fleet::{Broker, Credentials, Fleet, Identity, Tls, TlsError};
 use flow::CameraId;
 
 use super::{duration, interrupted, runtime};
@@ -26,7 +26,7 @@ pub struct Args {
     /// The fleet's YAML: site, broker, and which cameras there should be
     #[arg(long, value_name = "YAML", required_unless_present = "broker", conflicts_with_all = ["broker", "site"])]
     fleet: Option<PathBuf>,
-    /// The broker, instead of a fleet: mqtt://host[:port]
+    /// The broker, instead of a fleet: mqtt://host[:port], or mqtts:// with TLS
     #[arg(long, value_name = "URL", requires = "site")]
     broker: Option<String>,
     /// The site, beside --broker
@@ -38,6 +38,18 @@ pub struct Args {
     /// Where the password is: env:NAME or file:PATH
     #[arg(long, requires = "user", conflicts_with = "fleet")]
     password: Option<String>,
+    /// PEM file of the authorities that may have issued the broker's certificate, for mqtts:// [default: the system's]
+    #[arg(long, value_name = "PEM", conflicts_with = "fleet")]
+    ca: Option<PathBuf>,
+    /// PEM file of our own certificate, where the broker asks for one
+    #[arg(long, value_name = "PEM", requires = "key", conflicts_with = "fleet")]
+    certificate: Option<PathBuf>,
+    /// PEM file of its private key, without a passphrase
+    #[arg(long, value_name = "PEM", requires = "certificate", conflicts_with = "fleet")]
+    key: Option<PathBuf>,
+    /// The name that the broker's certificate holds, where it is not the host of its address
+    #[arg(long, value_name = "NAME", conflicts_with = "fleet")]
+    tls_name: Option<String>,
     /// Cameras to list, the worst first
     #[arg(long, value_name = "N", default_value_t = 20)]
     worst: usize,
@@ -121,6 +133,35 @@ fn of_broker(args: &Args) -> anyhow::Result<Site> {
         (Some(user), Some(password)) => Some(Credentials::by_reference(user, password).map_err(mistake)?),
         _ => None,
     };
-    let broker = Broker { credentials, ..Broker::at_url(&url) };
+    let mut broker = Broker { credentials, ..Broker::at_url(&url) };
+    if let Some(tls) = tls(args) {
+        if broker.tls.is_none() {
+            let text = format!("--ca, --certificate and --tls-name are for TLS, and {url} is without: write mqtts://");
+            return Err(mistake(text).into());
+        }
+        tls.load().map_err(|error| mistake(wrong_file(args, &error)))?;
+        broker.tls = Some(tls);
+    }
     Ok(Site { name: site.clone(), broker, cameras: None })
+}
+
+/// Whom to believe and who we are, where something of it is given; the rest as by default.
+fn tls(args: &Args) -> Option<Tls> {
+    let identity = args.certificate.clone().zip(args.key.clone());
+    let identity = identity.map(|(certificate, key)| Identity { certificate, key });
+    let tls = Tls { ca: args.ca.clone(), identity, name: args.tls_name.clone() };
+    (tls != Tls::default()).then_some(tls)
+}
+
+/// What is wrong with a file, with the option that names it.
+fn wrong_file(args: &Args, error: &TlsError) -> String {
+    let TlsError { key, problem, expected } = error;
+    let (option, file) = match *key {
+        "ca" => ("--ca", &args.ca),
+        "certificate" => ("--certificate", &args.certificate),
+        "key" => ("--key", &args.key),
+        _ => ("--tls-name", &None),
+    };
+    let given = file.as_ref().map(|file| file.display().to_string()).or_else(|| args.tls_name.clone());
+    format!("{option} {}: {problem}; {expected}", given.unwrap_or_default())
 }
