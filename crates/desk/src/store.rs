@@ -105,6 +105,18 @@ impl Store {
         })
     }
 
+    fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        work(&mut self.lock()).map_err(|source| StoreError { path: self.path.clone(), source })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A panic inside a transaction rolled it back: the connection is as good as before.
+        self.db.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl Store {
     /// One message; `body` is the message as it came.
     pub fn receive(&self, message: &EventMessage, body: &[u8]) -> Result<Received, StoreError> {
         let (message, body) = (Box::new(message.clone()), Bytes::copy_from_slice(body));
@@ -116,15 +128,6 @@ impl Store {
     pub fn keep_picture(&self, event: EventId, role: Role, bytes: &[u8]) -> Result<(), StoreError> {
         let bytes = Bytes::copy_from_slice(bytes);
         self.take(&[Arrival::Picture { event, role, bytes }]).map(|_| ())
-    }
-
-    fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        work(&mut self.lock()).map_err(|source| StoreError { path: self.path.clone(), source })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Connection> {
-        // A panic inside a transaction rolled it back: the connection is as good as before.
-        self.db.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,12 +4,21 @@
 //! one that is killed forgets what it had promised. So rows of messages with a PUBACK move to the table `sent`, and when
 //! a connection was lost, those of its last moments are sent once more, in their old places: before whatever else their
 //! situations have to say. Its last moments end with the last acknowledgement: when the loss is noticed says little, since a
-//! broker without power is silent for as long as two keep-alives. Receivers know them by their id. Once, and not at every loss: a connection that breaks
-//! off again and again would otherwise never come to what is new.
+//! broker without power is silent for as long as two keep-alives. Receivers know them by their id.
+//!
+//! A broker may die again before it has written down what was sent again, so that is kept like the rest. A connection that
+//! breaks off again and again must still come to what is new: what was sent before goes last ([`Message::repeats`]), and
+//! of what was sent more than once only the latest [`REPEATED_MAX`] are kept.
+//!
+//! [`Message::repeats`]: super::rows::Message::repeats
 
 use rusqlite::{Transaction, params};
 
 use super::Depth;
+use super::ahead::CAPACITY;
+
+/// So many of them leave half of what is read ahead to new messages.
+const REPEATED_MAX: usize = CAPACITY / 2;
 
 pub(super) const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS sent (            -- events and pictures that the broker has acknowledged a moment ago
@@ -19,14 +28,14 @@ CREATE TABLE IF NOT EXISTS sent (            -- events and pictures that the bro
     acked INTEGER NOT NULL                   -- ms since 1970
 );
 CREATE INDEX IF NOT EXISTS sent_acked ON sent (acked);
-CREATE TABLE IF NOT EXISTS repeated (id INTEGER PRIMARY KEY);  -- rows of `outbox` that were sent before
+DROP TABLE IF EXISTS repeated;               -- of an earlier version
+CREATE TABLE IF NOT EXISTS repeats (         -- rows of `outbox` and `sent` that had a PUBACK before
+    id INTEGER PRIMARY KEY, times INTEGER NOT NULL
+);
 ";
 
 /// Keeps a message that has its PUBACK now. What is retained is told again at every connection anyway.
 pub(super) fn keep(transaction: &Transaction, id: i64, now: i64) -> rusqlite::Result<usize> {
-    if transaction.prepare_cached("DELETE FROM repeated WHERE id = ?1")?.execute([id])? > 0 {
-        return Ok(0);
-    }
     transaction
         .prepare_cached(
             "INSERT OR REPLACE INTO sent (id, event, sequence, kind, topic, payload, sha256, created, acked)
@@ -39,11 +48,19 @@ pub(super) fn keep(transaction: &Transaction, id: i64, now: i64) -> rusqlite::Re
 /// Forgets what was acknowledged before this time: to be called with an acknowledgement only, by which the broker says that it
 /// has lived since.
 pub(super) fn forget(transaction: &Transaction, before: i64) -> rusqlite::Result<usize> {
+    transaction
+        .prepare_cached("DELETE FROM repeats WHERE id IN (SELECT id FROM sent WHERE acked < ?1)")?
+        .execute([before])?;
     transaction.prepare_cached("DELETE FROM sent WHERE acked < ?1")?.execute([before])
 }
 
 /// What is kept waits again. Says how many there are of each kind.
 pub(super) fn recall(transaction: &Transaction) -> rusqlite::Result<Depth> {
+    transaction.execute(
+        "DELETE FROM sent WHERE id IN (SELECT id FROM sent JOIN repeats USING (id)
+                                       ORDER BY acked DESC, id DESC LIMIT -1 OFFSET ?1)",
+        [REPEATED_MAX as i64],
+    )?;
     let count = |kind: &str| {
         let sql = "SELECT count(*) FROM sent WHERE kind = ?1";
         transaction.query_row(sql, [kind], |row| row.get::<_, i64>(0)).map(|n| n.max(0) as u64)
@@ -54,9 +71,13 @@ pub(super) fn recall(transaction: &Transaction) -> rusqlite::Result<Depth> {
          SELECT id, event, sequence, kind, topic, payload, sha256, created FROM sent",
         [],
     )?;
-    transaction.execute("INSERT OR IGNORE INTO repeated (id) SELECT id FROM sent", [])?;
-    // Of what was evicted or replaced before it had its second PUBACK.
-    transaction.execute("DELETE FROM repeated WHERE id NOT IN (SELECT id FROM outbox)", [])?;
+    transaction.execute(
+        "INSERT INTO repeats (id, times) SELECT id, 1 FROM sent WHERE true
+         ON CONFLICT (id) DO UPDATE SET times = times + 1",
+        [],
+    )?;
+    // Of what was evicted or replaced before it had its next PUBACK.
+    transaction.execute("DELETE FROM repeats WHERE id NOT IN (SELECT id FROM outbox)", [])?;
     transaction.execute("DELETE FROM sent", [])?;
     Ok(Depth { events, evidence, messages: events + evidence, ..Depth::default() })
 }

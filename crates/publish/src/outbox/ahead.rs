@@ -28,11 +28,18 @@ pub(super) struct Hungry {
     pub after: i64,
 }
 
+/// How often a message was acknowledged before, and its id.
+type Place = (u32, i64);
+
+fn place(message: &Message) -> Place {
+    (message.repeats, message.id)
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
     lines: HashMap<Arc<str>, Line>,
-    /// The first message of each line that may be sent, oldest first.
-    ready: BTreeMap<i64, Arc<str>>,
+    /// The first message of each line that may be sent: what was not sent yet first, then the oldest first.
+    ready: BTreeMap<Place, Arc<str>>,
     under_way: HashSet<Arc<str>>,
     /// Lines that rest, by the time (ms) when that ends.
     resting: BTreeSet<(i64, Arc<str>)>,
@@ -104,7 +111,7 @@ impl Ahead {
         }
         self.messages += 1;
         self.bytes += message.payload.len();
-        let id = message.id;
+        let place = place(&message);
         line.queue.push_back(message);
         if line.queue.len() > 1 || line.rests_until.is_some() || self.under_way.contains(&key) {
             return;
@@ -113,7 +120,7 @@ impl Ahead {
             line.rests_until = Some(rests_until);
             self.resting.insert((rests_until, key));
         } else {
-            self.ready.insert(id, key);
+            self.ready.insert(place, key);
         }
     }
 
@@ -151,7 +158,7 @@ impl Ahead {
         self.messages < CAPACITY && self.bytes < CAPACITY_BYTES
     }
 
-    /// Up to `n` messages to send now, one per line, oldest first. They are under way from now on.
+    /// Up to `n` messages to send now, one per line, what was sent before last. They are under way from now on.
     pub fn take(&mut self, n: usize, now: i64) -> Vec<Message> {
         self.wake_rested(now);
         let mut taken = Vec::with_capacity(n.min(self.ready.len()));
@@ -172,7 +179,7 @@ impl Ahead {
             let Some(line) = self.lines.get_mut(&key) else { continue };
             line.rests_until = None;
             if let Some(first) = line.queue.front() {
-                self.ready.insert(first.id, key);
+                self.ready.insert(place(first), key);
             }
         }
     }
@@ -194,7 +201,7 @@ impl Ahead {
     fn advance(&mut self, key: &Arc<str>) {
         let Some(line) = self.lines.get(key) else { return };
         match line.queue.front() {
-            Some(first) => drop(self.ready.insert(first.id, key.clone())),
+            Some(first) => drop(self.ready.insert(place(first), key.clone())),
             None if line.more => self.hungry.push(Hungry { line: key.clone(), after: line.last }),
             None => drop(self.lines.remove(key)),
         }
@@ -219,7 +226,7 @@ impl Ahead {
     pub fn disconnected(&mut self) {
         for key in std::mem::take(&mut self.under_way) {
             if let Some(first) = self.lines.get(&key).and_then(|line| line.queue.front()) {
-                self.ready.insert(first.id, key);
+                self.ready.insert(place(first), key);
             }
         }
     }
@@ -233,17 +240,17 @@ impl Ahead {
             return;
         };
         let sent = self.under_way.contains(&key);
-        let first = line.queue.front().map(|first| first.id);
+        let first = line.queue.front().map(place);
         let (messages, bytes) = (&mut self.messages, &mut self.bytes);
         line.queue.retain(|message| {
-            let stays = !ids.contains(&message.id) || (sent && Some(message.id) == first);
+            let stays = !ids.contains(&message.id) || (sent && Some(place(message)) == first);
             if !stays {
                 *messages -= 1;
                 *bytes -= message.payload.len();
             }
             stays
         });
-        let now = line.queue.front().map(|first| first.id);
+        let now = line.queue.front().map(place);
         if now == first || sent {
             return;
         }
@@ -273,7 +280,7 @@ impl Ahead {
         assert_eq!((self.messages, self.bytes), (messages, bytes));
         for (key, line) in &self.lines {
             assert!(line.queue.len() <= PER_LINE);
-            let first = line.queue.front().map(|m| m.id);
+            let first = line.queue.front().map(place);
             let places = [
                 first.is_some_and(|id| self.ready.get(&id) == Some(key)),
                 self.under_way.contains(key),
@@ -302,6 +309,7 @@ mod tests {
             topic: format!("t/{id}"),
             payload: bytes::Bytes::from_static(b"body"),
             sha256: None,
+            repeats: 0,
             submitted: None,
             stored: None,
             sent: None,
@@ -342,6 +350,21 @@ mod tests {
         [event(2, "b"), event(3, "a"), event(4, "c")].iter().for_each(|m| ahead.gone(m));
         ahead.check_invariants();
         assert_eq!((ahead.lines.len(), ahead.messages, ahead.bytes), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_was_sent_before_waits_for_what_is_new_but_for_its_own_line() {
+        let repeated = |id, line: &str, repeats| Message { repeats, ..event(id, line) };
+        let mut ahead =
+            with(vec![repeated(1, "a", 2), repeated(2, "b", 1), event(3, "b"), event(4, "c"), event(5, "a")]);
+        assert_eq!(ids(&ahead.take(1, 0)), [4]);
+        assert_eq!(ids(&ahead.take(1, 0)), [2]);
+        ahead.gone(&repeated(2, "b", 1));
+        assert_eq!(ids(&ahead.take(9, 0)), [3, 1], "3 is new, 5 follows 1");
+        ahead.check_invariants();
+        ahead.removed("a", &[5]);
+        ahead.disconnected();
+        assert_eq!(ids(&ahead.take(9, 0)), [3, 4, 1]);
     }
 
     #[test]

@@ -46,6 +46,7 @@ pub(super) fn insert(
         topic: topic.into(),
         payload,
         sha256: None,
+        repeats: 0,
         submitted: None,
         stored: None,
         sent: None,

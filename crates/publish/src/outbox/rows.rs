@@ -60,6 +60,8 @@ pub(crate) struct Message {
     pub payload: Bytes,
     /// Of the evidence file.
     pub sha256: Option<String>,
+    /// How often it was acknowledged before, by a broker that may have forgotten it since.
+    pub repeats: u32,
     /// It was handed over; `None`: by an earlier process.
     pub submitted: Option<Instant>,
     /// It was on disk; `None`: it was read from there.
@@ -123,6 +125,7 @@ pub(super) fn insert(transaction: &Transaction, push: &Push, now: i64) -> rusqli
             topic: topic.to_owned(),
             payload: payload.clone(),
             sha256: sha256.map(str::to_owned),
+            repeats: 0,
             submitted: None,
             stored: None,
             sent: None,
@@ -251,7 +254,8 @@ pub(super) fn refused(db: &Connection) -> rusqlite::Result<u64> {
 const SELECT: &str = "SELECT o.id, o.event, o.sequence, o.kind, o.topic,
         CASE o.kind WHEN 'open' THEN coalesce(o.payload, (SELECT payload FROM open WHERE event = o.event))
                     ELSE o.payload END,
-        o.sha256, o.refusal IS NOT NULL, o.retry_at FROM outbox o";
+        o.sha256, o.refusal IS NOT NULL, o.retry_at, r.times
+        FROM outbox o LEFT JOIN repeats r ON r.id = o.id";
 
 /// What was read beyond the cursor.
 #[derive(Debug, Default)]
@@ -313,6 +317,7 @@ fn read(row: &Row) -> rusqlite::Result<(Message, i64)> {
         topic: row.get(4)?,
         payload: row.get::<_, Option<Vec<u8>>>(5)?.unwrap_or_default().into(),
         sha256: row.get(6)?,
+        repeats: row.get::<_, Option<u32>>(9)?.unwrap_or(0),
         submitted: None,
         stored: None,
         sent: None,
