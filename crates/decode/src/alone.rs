@@ -7,11 +7,11 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use flow::{Codec, HostPicture};
+use flow::{Codec, Pixels};
 
 use crate::Fault;
-use crate::backend::Backend;
 use crate::decoder::{Decoder, Mode};
+use crate::device::{Means, size_of};
 use crate::nal;
 use crate::renumber::Renumber;
 
@@ -33,19 +33,19 @@ struct Slot {
 pub(crate) struct Alone {
     /// The most recently used one is last.
     slots: Vec<Slot>,
-    backend: Backend,
+    means: Means,
     /// Size by hash of the sequence parameter set, learned from the pictures.
     known: HashMap<u64, Size>,
 }
 
 impl Alone {
-    /// With decoders of this family.
-    pub(crate) fn new(backend: Backend) -> Self {
-        Self { backend, ..Self::default() }
+    /// With decoders of this kind.
+    pub(crate) fn new(means: Means) -> Self {
+        Self { means, ..Self::default() }
     }
 
     /// Decodes one picture by itself. After a failure its decoder is gone, and the next picture gets a new one.
-    pub(crate) fn decode(&mut self, codec: Codec, data: Bytes) -> Result<HostPicture, Fault> {
+    pub(crate) fn decode(&mut self, codec: Codec, data: Bytes) -> Result<Pixels, Fault> {
         let sps = nal::check_alone(codec, &data).map_err(Fault::NotAlone)?;
         let size = self.known.get(&sps).copied();
         let mut slot = self.take(codec, size)?;
@@ -58,7 +58,7 @@ impl Alone {
         let (number, step) = slot.decoder.decode(data)?;
         let own = step.pictures.into_iter().find(|(of, _)| *of == number).map(|(_, picture)| picture);
         if let Some(Ok(picture)) = &own {
-            slot.size = Some((picture.width(), picture.height()));
+            slot.size = Some(size_of(picture));
             self.learn(sps, slot.size);
         }
         self.slots.push(slot);
@@ -82,7 +82,7 @@ impl Alone {
             }
         }
         let decoder =
-            Decoder::new(self.backend, codec, Mode::Alone).map_err(|e| Fault::Failed(e.to_string()))?;
+            Decoder::new(&self.means, codec, Mode::Alone).map_err(|e| Fault::Failed(e.to_string()))?;
         Ok(Slot { codec, size: None, decoder })
     }
 
@@ -107,7 +107,7 @@ mod tests {
         let fault = alone.decode(Codec::H264, data.clone()).unwrap_err();
         assert!(matches!(&fault, Fault::Failed(why) if why.contains("Could not decode stream")), "{fault}");
         assert!(alone.slots.is_empty());
-        assert_eq!(alone.decode(Codec::H264, data).unwrap().width(), 64);
+        assert_eq!(size_of(&alone.decode(Codec::H264, data).unwrap()), (64, 48));
     }
 
     #[test]
@@ -117,6 +117,6 @@ mod tests {
         alone.slots[0].decoder.hang();
         let fault = alone.decode(Codec::H264, data.clone()).unwrap_err();
         assert!(matches!(fault, Fault::Deadline(_)), "{fault}");
-        assert_eq!(alone.decode(Codec::H264, data).unwrap().height(), 48);
+        assert_eq!(size_of(&alone.decode(Codec::H264, data).unwrap()), (64, 48));
     }
 }

@@ -28,7 +28,7 @@ const ALL: [Backend; 4] = [Backend::NvCodec, Backend::Va, Backend::V4l2, Backend
 
 impl std::fmt::Display for Backend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.asked_as().name())
+        f.write_str(self.name())
     }
 }
 
@@ -73,6 +73,11 @@ impl Backend {
         }
     }
 
+    /// As the configuration calls it.
+    pub(crate) fn name(self) -> &'static str {
+        self.asked_as().name()
+    }
+
     fn asked_as(self) -> Decoding {
         match self {
             Self::Software => Decoding::Software,
@@ -103,10 +108,10 @@ fn choose(asked: Decoding, there: &dyn Fn(&str) -> bool) -> Result<Backend, Deco
             Err(DecodeError::Missing { element: wanted.element(codec), package: wanted.package(codec) })
         }
         Some(codec) => Err(DecodeError::NoHardware {
-            asked: wanted.asked_as().name(),
+            asked: wanted.name(),
             element: wanted.element(codec),
             package: wanted.package(codec),
-            there: ALL.iter().filter(|b| b.missing(there).is_none()).map(|b| b.asked_as().name()).collect(),
+            there: ALL.iter().filter(|b| b.missing(there).is_none()).map(|b| b.name()).collect(),
         }),
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use flow::{AccessUnit, Codec, FrameId, HostPicture, Role, SessionId, Timestamp};
+use flow::{AccessUnit, Codec, FrameId, Pixels, Role, SessionId, Timestamp};
 
 use crate::Fault;
-use crate::backend::Backend;
 use crate::counters::Reason;
 use crate::decoder::{Decoder, Mode, Step};
+use crate::device::Means;
 use crate::nal::{self, Entry};
 use crate::renumber::Renumber;
 
@@ -23,7 +23,7 @@ const MAX_LEADING: u64 = 16;
 /// What became of an access unit.
 pub(crate) enum Outcome {
     /// A picture to pass on.
-    Picture(FrameId, Timestamp, HostPicture),
+    Picture(FrameId, Timestamp, Pixels),
     /// None, for a reason that needs no report.
     Dropped(Reason),
     /// None, and the camera should hear why.
@@ -69,8 +69,8 @@ pub(crate) struct Chained {
 }
 
 impl Chained {
-    pub(crate) fn new(backend: Backend, unit: &AccessUnit) -> Result<Self, Fault> {
-        let decoder = Decoder::new(backend, unit.codec, Mode::Chained);
+    pub(crate) fn new(means: &Means, unit: &AccessUnit) -> Result<Self, Fault> {
+        let decoder = Decoder::new(means, unit.codec, Mode::Chained);
         let decoder = decoder.map_err(|e| Fault::Failed(e.to_string()))?;
         Ok(Self {
             session: unit.session,

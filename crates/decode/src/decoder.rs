@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
-use flow::{Codec, HostPicture};
+use flow::{Codec, Pixels};
 use gst::prelude::*;
 use gst_app::{AppSink, AppSinkCallbacks, AppSrc, AppSrcCallbacks};
 use gstreamer as gst;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
-use crate::backend::Backend;
+use crate::device::Means;
 use crate::picture::Converter;
 use crate::trouble;
 use crate::{DecodeError, Fault};
@@ -41,7 +41,7 @@ pub(crate) enum Mode {
 #[derive(Default)]
 pub(crate) struct Step {
     /// Number of the access unit that each belongs to, and the picture or why it cannot be used.
-    pub(crate) pictures: Vec<(u64, Result<HostPicture, String>)>,
+    pub(crate) pictures: Vec<(u64, Result<Pixels, String>)>,
     /// Parts of the access unit were guessed: what libavcodec said.
     pub(crate) damage: Option<String>,
     /// The first error that libavcodec reported.
@@ -93,7 +93,8 @@ fn make(element: &'static str, package: &'static str) -> Result<gst::Element, De
 
 impl Decoder {
     /// Builds and starts it.
-    pub(crate) fn new(backend: Backend, codec: Codec, mode: Mode) -> Result<Self, DecodeError> {
+    pub(crate) fn new(means: &Means, codec: Codec, mode: Mode) -> Result<Self, DecodeError> {
+        let backend = means.backend;
         let input = AppSrc::builder().caps(&caps(codec)).format(gst::Format::Time).max_bytes(0).build();
         let element = backend.element(codec);
         let decoder = make(element, backend.package(codec))?;
@@ -104,26 +105,35 @@ impl Decoder {
             decoder.set_property("max-threads", 1i32);
         }
         decoder.set_property("qos", false);
+        means.prepare(&decoder);
         // Where a stream does not state its reordering, `strict` assumes the most: each picture comes out, but in
         // a chained stream up to 16 pictures late. `normal` guesses, and loses pictures where it guesses wrong.
         if decoder.has_property("std-compliance") {
             decoder.set_property_from_str("std-compliance", "strict");
         }
-        // Raw pictures in main memory, whatever else a hardware decoder could give.
-        let raw = gst::Caps::new_empty_simple("video/x-raw");
+        let raw = means.caps();
         let sink =
             AppSink::builder().caps(&raw).sync(false).async_(false).enable_last_sample(false).qos(false);
         let sink = sink.build();
         let pipeline = gst::Pipeline::new();
+        means.share_with(&pipeline);
         let failed = |what: &str| DecodeError::Init(format!("cannot {what} a {codec} decoder"));
-        let chain = [Some(input.upcast_ref()), parser.as_ref(), Some(&decoder), Some(sink.upcast_ref())];
+        let after = means.after()?;
+        let chain = [
+            Some(input.upcast_ref()),
+            parser.as_ref(),
+            Some(&decoder),
+            after.as_ref(),
+            Some(sink.upcast_ref()),
+        ];
         let chain: Vec<&gst::Element> = chain.into_iter().flatten().collect();
         let linked = pipeline.add_many(&chain).and_then(|()| gst::Element::link_many(&chain));
         linked.map_err(|_| failed("link"))?;
 
         // At most one report per access unit and one per drain is unread at any time; errors may add a few.
         let (send, reports) = bounded(8);
-        watch(mode, &pipeline, &input, &sink, &Arc::new(Shared { codec, send, step: Mutex::default() }));
+        let shared = Arc::new(Shared { codec, send, step: Mutex::default() });
+        watch(mode, &pipeline, &input, &sink, means, &shared);
         pipeline.set_state(gst::State::Playing).map_err(|_| failed("start"))?;
         Ok(Self { codec, element, mode, pipeline, input, reports, tag: tag(), next: 1, deadline: DEADLINE })
     }
@@ -246,13 +256,20 @@ impl Shared {
         }
     }
 
-    fn picture(&self, number: u64, picture: Result<HostPicture, String>) {
+    fn picture(&self, number: u64, picture: Result<Pixels, String>) {
         self.step.lock().unwrap_or_else(PoisonError::into_inner).pictures.push((number, picture));
     }
 }
 
 /// Installs what the streaming thread calls.
-fn watch(mode: Mode, pipeline: &gst::Pipeline, input: &AppSrc, sink: &AppSink, shared: &Arc<Shared>) {
+fn watch(
+    mode: Mode,
+    pipeline: &gst::Pipeline,
+    input: &AppSrc,
+    sink: &AppSink,
+    means: &Means,
+    shared: &Arc<Shared>,
+) {
     if mode == Mode::Chained {
         watch_consumed(input, shared);
     }
@@ -282,7 +299,7 @@ fn watch(mode: Mode, pipeline: &gst::Pipeline, input: &AppSrc, sink: &AppSink, s
     });
 
     let at_sample = shared.clone();
-    let mut converter = Converter::new(shared.codec);
+    let mut converter = Converter::new(shared.codec, means.accelerator.clone());
     sink.set_callbacks(
         AppSinkCallbacks::builder()
             .new_sample(move |sink| {

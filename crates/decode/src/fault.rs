@@ -33,6 +33,26 @@ pub enum DecodeError {
         /// What could be asked for here.
         there: Vec<&'static str>,
     },
+    /// Pictures were to stay on a GPU, and what that takes does not work.
+    #[error(
+        "node.pictures asks for accelerator, but {library} cannot be used: {reason} (it comes with {}; without it, leave \
+         node.pictures at main_memory)", from(.library)
+    )]
+    Cuda {
+        /// Which library.
+        library: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// Pictures were to stay on a GPU by whose decoder they are not decoded.
+    #[error(
+        "node.pictures asks for accelerator, but {backend} decodes: only nvcodec can leave pictures where they are (say \
+         node.decoder: nvcodec, or leave node.pictures at main_memory)"
+    )]
+    NotThere {
+        /// What decodes.
+        backend: &'static str,
+    },
     /// The operating system refuses a thread.
     #[error("cannot start decoder thread {index}: {source}")]
     Thread {
@@ -41,6 +61,14 @@ pub enum DecodeError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+fn from(library: &str) -> &'static str {
+    if library.contains("gst") {
+        "Debian's libgstreamer-plugins-bad1.0-0, 1.22 or later"
+    } else {
+        "NVIDIA's driver"
+    }
 }
 
 /// Why an access unit became no picture. The camera, session and number are with whoever reports it.

@@ -1,33 +1,32 @@
-//! A GStreamer sample → [`HostPicture`].
+//! A GStreamer sample → [`Pixels`].
 
 use bytes::Bytes;
-use flow::{Codec, HostPicture, Matrix, Plane};
+use flow::{Codec, HostPicture, Matrix, Pixels, Plane};
 use gst_video::{VideoColorMatrix, VideoColorRange, VideoConverter, VideoFormat, VideoFrame, VideoInfo};
 use gstreamer as gst;
 use gstreamer_video as gst_video;
 
+use crate::device::Accelerator;
+
 /// Beyond these a picture is refused before memory is spent on it (see [`HostPicture::new`]).
 const MAX_SIDE: u32 = 16_384;
 
-/// Turns samples into pictures. I420 is passed on as it is, without a copy; what else decoders give
-/// (4:2:2, 4:4:4, grey, more than 8 bits) is converted.
+/// Turns samples into pictures. I420 is passed on as it is, without a copy, and so is what may stay on an accelerator; what
+/// else decoders give (4:2:2, 4:4:4, grey, more than 8 bits) is converted.
 pub(crate) struct Converter {
     codec: Codec,
+    accelerator: Option<Accelerator>,
     /// For the last format that had to be converted.
     last: Option<(VideoInfo, VideoConverter)>,
 }
 
 impl Converter {
-    pub(crate) fn new(codec: Codec) -> Self {
-        Self { codec, last: None }
+    pub(crate) fn new(codec: Codec, accelerator: Option<Accelerator>) -> Self {
+        Self { codec, accelerator, last: None }
     }
 
     /// `Err` says why the sample cannot be used.
-    pub(crate) fn picture(
-        &mut self,
-        caps: &gst::CapsRef,
-        buffer: gst::Buffer,
-    ) -> Result<HostPicture, String> {
+    pub(crate) fn picture(&mut self, caps: &gst::CapsRef, buffer: gst::Buffer) -> Result<Pixels, String> {
         let info = VideoInfo::from_caps(caps).map_err(|_| format!("not raw video: {caps}"))?;
         if info.width() > MAX_SIDE || info.height() > MAX_SIDE {
             return Err(format!("{}x{} is larger than {MAX_SIDE}x{MAX_SIDE}", info.width(), info.height()));
@@ -40,11 +39,15 @@ impl Converter {
             Codec::Mjpeg => (Matrix::Bt601, true),
         };
         if info.format() == VideoFormat::I420 {
-            planar(&info, buffer, colour)
-        } else {
-            let (info, buffer) = self.convert(&info, buffer)?;
-            planar(&info, buffer, colour)
+            return planar(&info, buffer, colour).map(Pixels::Host);
         }
+        if let Some(accelerator) = &self.accelerator
+            && let Some(kept) = accelerator.keep(caps, &info, &buffer, colour)
+        {
+            return Ok(Pixels::Device(kept));
+        }
+        let (info, buffer) = self.convert(&info, buffer)?;
+        planar(&info, buffer, colour).map(Pixels::Host)
     }
 
     fn convert(&mut self, from: &VideoInfo, buffer: gst::Buffer) -> Result<(VideoInfo, gst::Buffer), String> {

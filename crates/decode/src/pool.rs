@@ -8,12 +8,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use fleet::{Camera, Decoding};
+use fleet::{Camera, Decoding, Pictures};
 use flow::{AccessUnit, CameraId, Flow, Frame, Polygon, Role};
 use gstreamer as gst;
 
 use crate::backend::Backend;
 use crate::counters::{Counters, Reason};
+use crate::device::Means;
 use crate::worker::{Shared, Worker};
 use crate::{DecodeError, Fault};
 
@@ -29,6 +30,8 @@ pub struct PoolOptions {
     pub max_chained: usize,
     /// What decodes.
     pub decoding: Decoding,
+    /// Where pictures stay. Those of cameras with masks come to main memory in any case.
+    pub pictures: Pictures,
     /// Cameras with parts that nobody may see: they are black in every picture that comes out.
     pub masks: Masks,
 }
@@ -44,7 +47,14 @@ pub fn masks_of<'c>(cameras: impl IntoIterator<Item = &'c Camera>) -> Masks {
 
 impl Default for PoolOptions {
     fn default() -> Self {
-        Self { threads: 0, queue: 16, max_chained: 4, decoding: Decoding::Software, masks: Arc::default() }
+        Self {
+            threads: 0,
+            queue: 16,
+            max_chained: 4,
+            decoding: Decoding::Software,
+            pictures: Pictures::MainMemory,
+            masks: Arc::default(),
+        }
     }
 }
 
@@ -80,20 +90,21 @@ impl Pool {
     /// both are called on worker threads and should return soon: while they do not, that worker decodes nothing.
     ///
     /// # Errors
-    /// Where GStreamer, one of its decoders or the hardware asked for is missing, or the system refuses a thread.
+    /// Where GStreamer, one of its decoders or the hardware asked for is missing, or the system refuses a thread; where
+    /// pictures are to stay on a GPU and cannot.
     pub fn new(
         options: PoolOptions,
         output: impl Fn(Frame) + Send + Sync + 'static,
         on_error: impl Fn(&CameraId, &Fault) + Send + Sync + 'static,
     ) -> Result<Self, DecodeError> {
         gst::init().map_err(|e| DecodeError::Init(e.to_string()))?;
-        let backend = Backend::choose(options.decoding)?;
+        let means = Means::new(Backend::choose(options.decoding)?, options.pictures)?;
         let count = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
         let shared = Arc::new(Shared {
-            backend,
+            means,
             counters: Counters::default(),
             output: Box::new(output),
             on_error: Box::new(on_error),
@@ -128,7 +139,7 @@ impl Pool {
 
     /// What decodes: with [`Decoding::Auto`], what was found.
     pub fn backend(&self) -> Backend {
-        self.shared.backend
+        self.shared.means.backend
     }
 
     /// Worker threads.

@@ -10,9 +10,9 @@ use flow::{AccessUnit, CameraId, Frame, Role};
 
 use crate::Fault;
 use crate::alone::Alone;
-use crate::backend::Backend;
 use crate::chained::{Chained, Outcome, id};
 use crate::counters::{Counters, Reason};
+use crate::device::Means;
 use crate::pool::Masks;
 
 /// A chained decoder that was not used for so long may be taken away from its camera.
@@ -25,7 +25,7 @@ type OnError = dyn Fn(&CameraId, &Fault) + Send + Sync;
 
 /// What all workers use.
 pub(crate) struct Shared {
-    pub(crate) backend: Backend,
+    pub(crate) means: Means,
     pub(crate) counters: Counters,
     pub(crate) output: Box<Output>,
     pub(crate) on_error: Box<OnError>,
@@ -40,9 +40,17 @@ impl Shared {
             Outcome::Picture(id, captured, picture) => {
                 // Here, since whoever sees a picture sees a frame, and its small copy is made of what is left.
                 let masks = self.masks.get(&id.camera).map_or(&[][..], |masks| masks);
-                (self.output)(Frame::host(id, captured, picture.masked(masks)));
-                // Counted after the hand-over, so that an idle account means that all frames have arrived.
-                self.counters.passed.add(1);
+                match Frame::decoded(id.clone(), captured, picture, masks) {
+                    Ok(frame) => {
+                        (self.output)(frame);
+                        // Counted after the hand-over, so that an idle account means that all frames have arrived.
+                        self.counters.passed.add(1);
+                    }
+                    Err(error) => {
+                        let fault = Fault::Unusable(error.to_string());
+                        self.settle(Outcome::Refused(id, Reason::Failed, fault));
+                    }
+                }
             }
             Outcome::Dropped(reason) => self.counters.drop_one(reason),
             Outcome::Refused(id, reason, fault) => {
@@ -65,7 +73,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, max_chained: usize) -> Self {
-        let alone = Alone::new(shared.backend);
+        let alone = Alone::new(shared.means.clone());
         Self { shared, max_chained, alone, chained: HashMap::new() }
     }
 
@@ -155,7 +163,7 @@ impl Worker {
     }
 
     fn start(&mut self, unit: &AccessUnit) -> Result<(), (Reason, Fault)> {
-        let chained = Chained::new(self.shared.backend, unit).map_err(|fault| (Reason::Failed, fault))?;
+        let chained = Chained::new(&self.shared.means, unit).map_err(|fault| (Reason::Failed, fault))?;
         self.chained.insert(unit.camera.clone(), chained);
         Ok(())
     }
@@ -238,7 +246,7 @@ mod tests {
         let arrived: Arc<Mutex<Vec<CameraId>>> = Arc::default();
         let to_arrived = arrived.clone();
         let shared = Arc::new(Shared {
-            backend: Backend::Software,
+            means: Means::default(),
             counters: Counters::default(),
             output: Box::new(move |frame| to_arrived.lock().unwrap().push(frame.id.camera)),
             on_error: Box::new(|_, _| {}),
