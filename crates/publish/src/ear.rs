@@ -355,6 +355,17 @@ mod tests {
     }
 
     #[test]
+    fn another_sites_topics_are_refused_and_a_refusal_is_short() {
+        let error = said(&format!("huiyan/v1/other/verdict/{ID}"), "{}", None).unwrap_err();
+        assert!(error.contains("of site \"other\""), "{error}");
+        let error = said("huiyan/v1/other/command/hn-0001/look", "", Some("huiyan/v1/huinan/reply/x"));
+        assert!(error.unwrap_err().contains("of site \"other\""));
+        let body = format!(r#"{{"event":"{ID}","verdict":"{}"}}"#, "x".repeat(9_000));
+        let error = read("huinan", &format!("huiyan/v1/huinan/verdict/{ID}"), body.as_bytes(), None, None);
+        assert!(error.unwrap_err().brief().chars().count() <= 400);
+    }
+
+    #[test]
     fn what_is_wrong_is_refused_with_its_reason() {
         let topic = format!("huiyan/v1/huinan/verdict/{ID}");
         let other = r#"{"event":"0193d1a4-5c00-7e6b-8a13-2f6f9b1c7d12","verdict":"confirmed","at":"2026-11-24T08:00:00Z"}"#;

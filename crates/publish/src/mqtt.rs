@@ -22,6 +22,9 @@ pub use dialer::{Dialer, backoff};
 pub use error::{ConnectError, LostError, Reason};
 pub use reader::Malformed;
 
+#[cfg(test)]
+pub(crate) use socket::open_socket;
+
 use std::borrow::Cow;
 use std::time::Duration;
 

@@ -12,6 +12,7 @@ mod disk;
 mod ear;
 mod evidence;
 mod golden;
+mod half_open;
 mod old;
 mod onvif;
 mod refusals;

@@ -137,3 +137,13 @@ fn system_authorities() -> Result<RootCertStore, ConnectError> {
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() { Err(ConnectError::NoAuthorities) } else { Ok(roots) }
 }
+
+/// The socket of a connection without TLS, and nothing above it.
+#[cfg(test)]
+pub(crate) async fn open_socket(
+    at: &fleet::Address,
+    timeout: Duration,
+    dead_after: Duration,
+) -> Result<impl AsyncRead + AsyncWrite + Unpin, ConnectError> {
+    Socket::open(at, None, timeout, dead_after).await.map(|socket| socket.io)
+}

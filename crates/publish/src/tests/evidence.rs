@@ -98,6 +98,22 @@ fn wait_for_event(outbox: &Outbox) -> EventMessage {
 }
 
 #[tokio::test]
+async fn a_close_up_says_beside_it_which_part_of_the_picture_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let publisher = start(make::options(dir.path(), nowhere()));
+    let near = flow::Event { near: flow::NormBox::new(0.25, 0.25, 0.75, 1.0).ok(), ..event(1, 1) };
+    let (whole, part) = (submit(&publisher, &event(1, 0)), submit(&publisher, &near));
+    let side = |path: &std::path::Path| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(path.with_extension("json")).unwrap()).unwrap()
+    };
+    assert!(side(&whole).get("part").is_none(), "it is all of it");
+    let side = side(&part);
+    assert_eq!((&side["role"], &side["part"]), (&"near".into(), &serde_json::json!([0.25, 0.25, 0.75, 1.0])));
+    // The boxes are still shares of the camera's picture.
+    assert_eq!(side["objects"][0]["box"], serde_json::json!([0.5, 0.25, 0.75, 0.75]));
+}
+
+#[tokio::test]
 async fn the_chain_goes_through_replacement_retention_and_restart() {
     let dir = tempfile::tempdir().unwrap();
     let publisher = start(make::options(dir.path(), nowhere()));
