@@ -13,11 +13,17 @@ use flow::DevicePicture;
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::SessionBuilder;
 use ort::session::{IoBinding, Session};
-use ort::value::{Shape, Tensor, TensorRefMut};
+use ort::value::{DynTensor, Shape, Tensor, TensorRefMut};
 use ort::{AsPointer, ortsys};
+
+pub(crate) use bound::fixed_shapes;
+
+use bound::Bound;
 
 use crate::preprocess::graph::{self, Nv12};
 use crate::{LookError, Placement, Runtime};
+
+mod bound;
 
 /// Sizes of pictures whose graph is kept. Their matrices take 2 to 10 MB each.
 const GRAPHS: usize = 16;
@@ -50,6 +56,15 @@ impl Memory {
     }
 }
 
+/// Whether a model's tensors keep their places from run to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Places {
+    /// Outputs come to main memory, wherever ONNX Runtime puts them.
+    Any,
+    /// All of them: what a recorded run (a CUDA graph) reads and writes.
+    Fixed,
+}
+
 /// Makes pictures on the accelerator into the input of one model.
 #[derive(Debug)]
 pub(crate) struct DeviceInput {
@@ -59,6 +74,11 @@ pub(crate) struct DeviceInput {
     allocator: Allocator,
     /// By number of pictures.
     tensors: Vec<Option<Tensor<f32>>>,
+    places: Places,
+    /// By number of pictures, where places are fixed.
+    bound: Vec<Option<Bound>>,
+    /// Pictures in main memory on their way there.
+    staged: Option<Tensor<f32>>,
     /// By how pictures lie; the one used last comes last.
     graphs: Vec<Front>,
 }
@@ -81,14 +101,56 @@ impl DeviceInput {
         card: &Arc<ModelCard>,
         model: &Session,
         memory: Memory,
+        places: Places,
     ) -> ort::Result<Option<Self>> {
         if card.layout != Layout::Nchw || !card.extra.is_empty() {
             return Ok(None);
         }
         let allocator = Allocator::new(model, memory.info()?)?;
         let (card, runtime) = (card.clone(), runtime.clone());
-        let (tensors, graphs) = (Vec::new(), Vec::new());
-        Ok(Some(Self { card, memory, runtime, allocator, tensors, graphs }))
+        let (tensors, bound, graphs) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Some(Self { card, memory, runtime, allocator, tensors, places, bound, staged: None, graphs }))
+    }
+
+    /// Whether tensors keep their places.
+    pub fn places(&self) -> Places {
+        self.places
+    }
+
+    /// Copies `slots` pictures that are in main memory, one plane per colour, into their tensor.
+    pub fn fill(&mut self, slots: usize, pictures: &[f32]) -> ort::Result<()> {
+        let (height, width) = (i64::from(self.card.height), i64::from(self.card.width));
+        // Not of borrowed memory: `copy_into` of such would wait for itself.
+        let from = match &mut self.staged {
+            Some(tensor) if tensor.shape().first() == Some(&(slots as i64)) => tensor,
+            staged => staged
+                .insert(Tensor::new(&Allocator::default(), Shape::new([slots as i64, 3, height, width]))?),
+        };
+        from.extract_tensor_mut().1.copy_from_slice(pictures);
+        let from = self.staged.take().expect("it was just filled");
+        let copied = from.copy_into(self.tensor(slots)?);
+        self.staged = Some(from);
+        copied
+    }
+
+    /// Runs the model on the tensor of `slots` and gives these of its outputs, in main memory; every tensor is where it was in
+    /// the last run of so many pictures.
+    pub fn run_fixed(
+        &mut self,
+        model: &mut Session,
+        input: &str,
+        outputs: &[usize],
+        slots: usize,
+    ) -> ort::Result<&[DynTensor]> {
+        if self.bound.len() <= slots {
+            self.bound.resize_with(slots + 1, || None);
+        }
+        if self.bound[slots].is_none() {
+            self.tensor(slots)?;
+            let tensor = self.tensors[slots].as_ref().expect("it was just made");
+            self.bound[slots] = Some(Bound::new(model, (input, tensor), outputs, slots, &self.allocator)?);
+        }
+        self.bound[slots].as_mut().expect("it was just made").run(model)
     }
 
     /// The tensor of `slots` pictures, to be bound to the model's input.
@@ -104,6 +166,14 @@ impl DeviceInput {
                 tensor.insert(Tensor::new(&self.allocator, Shape::new([slots as i64, 3, height, width]))?)
             }
         })
+    }
+
+    /// Where the tensors of a run of so many pictures are: the input, then the outputs that are read.
+    #[cfg(test)]
+    pub fn addresses(&mut self, slots: usize) -> Vec<usize> {
+        let input = self.tensor(slots).unwrap().data_ptr() as usize;
+        let outputs = self.bound[slots].as_ref().map(Bound::addresses).unwrap_or_default();
+        [vec![input], outputs].concat()
     }
 
     /// Writes `picture` into the slot of the tensor of `slots`, and says where in it.

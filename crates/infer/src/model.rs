@@ -12,6 +12,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use sha2::{Digest, Sha256};
 
 use crate::agree::Disagreement;
+use crate::device::Places;
 use crate::heads::Candidate;
 use crate::preprocess::Preprocessor;
 use crate::run::{Ran, Runner};
@@ -66,6 +67,14 @@ pub enum ModelError {
         /// The model.
         file: PathBuf,
         /// ONNX Runtime's words.
+        reason: String,
+    },
+    /// Runs were to be recorded, and those of this model cannot be.
+    #[error("{file}: node.cuda_graphs is on, but {reason}", file = .file.display())]
+    Graphs {
+        /// The model.
+        file: PathBuf,
+        /// Why not.
         reason: String,
     },
     /// The card says one thing, the file another.
@@ -191,9 +200,10 @@ impl Model {
         };
         let mut runner = Runner::new(session, card.clone()).map_err(disagree)?;
         if let Some(memory) = runtime.providers().memory() {
+            let places = places(runtime, &card, &mut runner)?;
             let no_memory =
                 |e: ort::Error| ModelError::Device { file: card.file.clone(), reason: e.to_string() };
-            runner.prepare_device(runtime, memory).map_err(no_memory)?;
+            runner.prepare_device(runtime, memory, places).map_err(no_memory)?;
         }
         let preprocessor = Preprocessor::new(&card);
         let (candidates, work, grey) = (Vec::new(), Work::default(), Vec::new());
@@ -226,9 +236,16 @@ impl Model {
 
     /// As on a machine with an accelerator, whose memory is here main memory.
     #[cfg(test)]
-    pub(crate) fn prepare_device(&mut self, runtime: &Runtime) {
-        self.runner.prepare_device(runtime, crate::device::Memory::Host).unwrap();
+    pub(crate) fn prepare_device(&mut self, runtime: &Runtime, places: Places) {
+        self.runner.can_be_fixed().unwrap();
+        self.runner.prepare_device(runtime, crate::device::Memory::Host, places).unwrap();
         assert!(self.runner.device().is_some());
+    }
+
+    /// Where the tensors of a run of so many pictures are.
+    #[cfg(test)]
+    pub(crate) fn addresses(&mut self, slots: usize) -> Vec<usize> {
+        self.runner.device().unwrap().addresses(slots)
     }
 
     /// Limits the pictures per run. Where a file takes any number, more at once need not be faster.
@@ -332,6 +349,16 @@ impl Model {
         *work += spent(frames.len(), broken, [start, ready, ran]);
         Ok(())
     }
+}
+
+/// Whether the model's tensors keep their places, which recorded runs need.
+fn places(runtime: &Runtime, card: &ModelCard, runner: &mut Runner) -> Result<Places, ModelError> {
+    let refused = |reason| ModelError::Graphs { file: card.file.clone(), reason };
+    if !runtime.providers().graphs_of(card).map_err(refused)? {
+        return Ok(Places::Any);
+    }
+    runner.can_be_fixed().map_err(refused)?;
+    Ok(Places::Fixed)
 }
 
 /// What the outputs say of each picture; returns how many boxes were broken.

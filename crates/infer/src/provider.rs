@@ -14,6 +14,8 @@ pub(crate) struct Providers {
     list: Vec<Provider>,
     /// Where TensorRT keeps the engines that it builds.
     engines: Option<PathBuf>,
+    /// Runs are recorded as CUDA graphs.
+    graphs: bool,
 }
 
 impl Runtime {
@@ -32,7 +34,23 @@ impl Runtime {
                 library: self.library().to_owned(),
             });
         }
-        self.set_providers(Providers { list: list.to_vec(), engines: engines.map(Path::to_owned) });
+        let engines = engines.map(Path::to_owned);
+        self.set_providers(Providers { list: list.to_vec(), engines, graphs: false });
+        Ok(self)
+    }
+
+    /// Has the models' runs recorded as CUDA graphs and played back. Which models that is possible for is seen when they are
+    /// opened. To be said after the providers.
+    ///
+    /// # Errors
+    /// Where none of the providers works on an NVIDIA GPU.
+    pub fn with_cuda_graphs(mut self) -> Result<Self, RuntimeError> {
+        let mut providers = self.providers().clone();
+        if providers.memory().is_none() {
+            return Err(RuntimeError::NoGraphs { providers: self.provider_names() });
+        }
+        providers.graphs = true;
+        self.set_providers(providers);
         Ok(self)
     }
 
@@ -62,12 +80,32 @@ impl Providers {
         Memory::of(&self.list)
     }
 
+    /// Whether this model's runs are recorded.
+    ///
+    /// # Errors
+    /// Where they are to be and cannot.
+    pub fn graphs_of(&self, card: &ModelCard) -> Result<bool, String> {
+        if self.graphs && self.recorder() == Some(Provider::TensorRt) && card.batch.is_none() {
+            return Err(
+                "TensorRT keeps one recording per session, so the card has to fix the number of pictures \
+                        (batch: 8)"
+                    .to_owned(),
+            );
+        }
+        Ok(self.graphs)
+    }
+
+    /// Who records: the first of the list that can. ONNX Runtime wants the whole model to run there.
+    fn recorder(&self) -> Option<Provider> {
+        self.list.iter().copied().find(|p| matches!(p, Provider::Cuda | Provider::TensorRt))
+    }
+
     /// What a session of this model is told. Empty: the processor alone, which needs no registration.
     pub fn of(&self, card: &ModelCard) -> Vec<ExecutionProviderDispatch> {
         let one = |provider: &Provider| {
             let built = match provider {
                 Provider::Cpu => return None,
-                Provider::Cuda => ep::CUDA::default().build(),
+                Provider::Cuda => self.cuda().build(),
                 Provider::OpenVino => ep::OpenVINO::default().build(),
                 Provider::TensorRt => self.tensor_rt(card).build(),
             };
@@ -77,9 +115,17 @@ impl Providers {
         self.list.iter().filter_map(one).collect()
     }
 
+    fn cuda(&self) -> ep::CUDA {
+        let cuda = ep::CUDA::default();
+        if self.graphs && self.recorder() == Some(Provider::Cuda) { cuda.with_cuda_graph(true) } else { cuda }
+    }
+
     /// Half precision, and engines that are built once per model, machine and TensorRT version.
     fn tensor_rt(&self, card: &ModelCard) -> ep::TensorRT {
         let mut tensor_rt = ep::TensorRT::default().with_fp16(true);
+        if self.graphs && self.recorder() == Some(Provider::TensorRt) {
+            tensor_rt = tensor_rt.with_cuda_graph(true);
+        }
         if let Some(folder) = &self.engines {
             let folder = folder.display().to_string();
             tensor_rt = tensor_rt
@@ -118,7 +164,7 @@ mod tests {
     fn the_processor_needs_no_registration_and_the_others_are_told_apart() {
         let card = crate::testing::card(416, 416, 80);
         let of = |list: &[Provider]| {
-            let providers = Providers { list: list.to_vec(), engines: Some("engines".into()) };
+            let providers = Providers { list: list.to_vec(), engines: Some("engines".into()), graphs: false };
             providers.of(&card).iter().map(|p| p.name()).collect::<Vec<_>>()
         };
         assert_eq!(of(&[]), [""; 0]);
@@ -127,5 +173,54 @@ mod tests {
             of(&[Provider::TensorRt, Provider::Cuda, Provider::Cpu]),
             ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
         );
+    }
+
+    /// The options as they are handed to ONNX Runtime, of the provider's kind of value.
+    fn options(provider: &impl std::fmt::Debug) -> String {
+        format!("{provider:?}")
+    }
+
+    #[test]
+    fn tensor_rt_runs_in_half_precision_and_keeps_what_it_builds_in_the_folder_named() {
+        let card =
+            fleet::ModelCard { sha256: "0123456789abcdef".to_owned(), ..crate::testing::card(8, 8, 1) };
+        let made = |engines: Option<&str>, graphs| {
+            let list = vec![Provider::TensorRt, Provider::Cuda];
+            let providers = Providers { list, engines: engines.map(Into::into), graphs };
+            (options(&providers.tensor_rt(&card)), options(&providers.cuda()))
+        };
+        let (kept, _) = made(Some("/var/lib/engines"), false);
+        for said in [
+            r#""trt_fp16_enable": "true""#,
+            r#""trt_engine_cache_enable": "true""#,
+            r#""trt_engine_cache_path": "/var/lib/engines""#,
+            r#""trt_engine_cache_prefix": "test-0123456789ab""#,
+            r#""trt_timing_cache_path": "/var/lib/engines""#,
+        ] {
+            assert!(kept.contains(said), "{said} in {kept}");
+        }
+        assert!(!kept.contains("graph"), "{kept}");
+        let (recorded, cuda) = made(None, true);
+        assert!(recorded.contains(r#""trt_cuda_graph_enable": "true""#), "{recorded}");
+        assert!(!recorded.contains("cache"), "{recorded}");
+        assert!(!cuda.contains("graph"), "one of them records: {cuda}");
+    }
+
+    #[test]
+    fn cuda_graphs_are_refused_where_they_cannot_be() {
+        let runtime = Runtime::load(None).unwrap_or_else(|error| panic!("{error}"));
+        let error = runtime.with_cuda_graphs().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "node.cuda_graphs is on, but node.providers has neither cuda nor tensorrt (it has cpu)"
+        );
+        let of = |list: &[Provider]| Providers { list: list.to_vec(), engines: None, graphs: true };
+        let any = crate::testing::card(8, 8, 1);
+        let fixed = fleet::ModelCard { batch: Some(4), ..any.clone() };
+        assert_eq!(of(&[Provider::Cuda]).graphs_of(&any), Ok(true));
+        assert_eq!(of(&[Provider::TensorRt, Provider::Cuda]).graphs_of(&fixed), Ok(true));
+        let error = of(&[Provider::TensorRt, Provider::Cuda]).graphs_of(&any).unwrap_err();
+        assert!(error.contains("batch: 8"), "{error}");
+        assert!(options(&of(&[Provider::Cuda]).cuda()).contains(r#""enable_cuda_graph": "true""#));
     }
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use fleet::{Extra, Layout, ModelCard};
 use ort::memory::MemoryInfo;
-use ort::session::{Session, SessionInputValue, SessionOutputs};
-use ort::value::{DynValue, TensorRef};
+use ort::session::{Session, SessionInputValue};
+use ort::value::{TensorRef, TensorValueTypeMarker, Value};
 
 use crate::LookError;
 use crate::Runtime;
 use crate::agree::{Agreed, Disagreement, agree};
-use crate::device::{DeviceInput, Memory};
+use crate::device::{self, DeviceInput, Memory, Places};
 use crate::heads::{Candidate, MAX_PARTS, Output, Reader, Tensor, Values};
 
 /// A session that takes pictures as the card says and whose outputs its head can read.
@@ -63,11 +63,22 @@ impl Runner {
     ///
     /// # Errors
     /// Where ONNX Runtime has no such memory.
-    pub fn prepare_device(&mut self, runtime: &Runtime, memory: Memory) -> ort::Result<()> {
+    pub fn prepare_device(&mut self, runtime: &Runtime, memory: Memory, places: Places) -> ort::Result<()> {
         if !self.agreed.picture.bytes {
-            self.device = DeviceInput::new(runtime, &self.card, &self.session, memory)?;
+            self.device = DeviceInput::new(runtime, &self.card, &self.session, memory, places)?;
         }
         Ok(())
+    }
+
+    /// Whether every tensor of a run can have a place of its own.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn can_be_fixed(&mut self) -> Result<(), String> {
+        if self.agreed.picture.bytes || self.card.layout != Layout::Nchw || !self.card.extra.is_empty() {
+            return Err("it does not take its pictures as planes of f32 alone".to_owned());
+        }
+        device::fixed_shapes(&self.session, self.agreed.reader.outputs())
     }
 
     /// What pictures on the accelerator are put into; `None`: they have to be copied to main memory.
@@ -79,14 +90,18 @@ impl Runner {
     pub fn run_device<T>(&mut self, slots: usize, read: impl FnOnce(Ran<'_>) -> T) -> Result<T, LookError> {
         let Self { card, session, agreed, device, .. } = self;
         let device = device.as_mut().expect("the caller has just put pictures into it");
-        let mut binding = session.create_binding()?;
         let input = session.inputs()[agreed.picture.index].name().to_owned();
+        if device.places() == Places::Fixed {
+            let outputs = device.run_fixed(session, &input, agreed.reader.outputs(), slots)?;
+            return finish(card, agreed, |at, _| &outputs[at], slots, read);
+        }
+        let mut binding = session.create_binding()?;
         binding.bind_input(input, device.tensor(slots)?)?;
         for output in session.outputs() {
             binding.bind_output_to_device(output.name(), &MemoryInfo::default())?;
         }
         let ran = session.run_binding(&binding)?;
-        finish(card, agreed, &ran, slots, read)
+        finish(card, agreed, |_, index| &ran[index], slots, read)
     }
 
     /// Runs `slots` pictures, one plane per colour, and hands what came out, checked for its shapes, to `read`.
@@ -96,6 +111,10 @@ impl Runner {
         slots: usize,
         read: impl FnOnce(Ran<'_>) -> T,
     ) -> Result<T, LookError> {
+        if let Some(device) = self.device.as_mut().filter(|device| device.places() == Places::Fixed) {
+            device.fill(slots, pictures)?;
+            return self.run_device(slots, read);
+        }
         self.arrange(pictures, slots);
         let Self { card, session, agreed, samples, bytes, floats, whole, .. } = self;
         let (height, width) = (card.height as usize, card.width as usize);
@@ -127,7 +146,7 @@ impl Runner {
             let inputs: Vec<SessionInputValue<'_>> = inputs.into_iter().map(|(_, value)| value).collect();
             session.run(&inputs[..])?
         };
-        finish(card, agreed, &ran, slots, read)
+        finish(card, agreed, |_, index| &ran[index], slots, read)
     }
 
     /// Puts the pictures and further inputs into the form that the model takes.
@@ -157,19 +176,20 @@ impl Runner {
     }
 }
 
-/// Checks the shapes of what came out and hands it to `read`.
-fn finish<T>(
+/// Checks the shapes of what came out and hands it to `read`. `get` gives an output by its place among those that are read,
+/// and by its index in the file.
+fn finish<'v, T, V: TensorValueTypeMarker + ?Sized + 'v>(
     card: &ModelCard,
     agreed: &mut Agreed,
-    ran: &SessionOutputs<'_>,
+    get: impl Fn(usize, usize) -> &'v Value<V>,
     slots: usize,
     read: impl FnOnce(Ran<'_>) -> T,
 ) -> Result<T, LookError> {
     let mut outputs = [Output { shape: &[], values: Values::F32(&[]) }; MAX_PARTS];
     let indices = agreed.reader.outputs();
     let count = indices.len();
-    for (output, &index) in outputs.iter_mut().zip(indices) {
-        *output = extract(&ran[index])?;
+    for (at, (output, &index)) in outputs.iter_mut().zip(indices).enumerate() {
+        *output = extract(get(at, index))?;
     }
     agreed.reader.check(card, &outputs[..count], slots).map_err(LookError::Output)?;
     Ok(read(Ran { reader: &mut agreed.reader, outputs: &outputs[..count], slots }))
@@ -192,7 +212,7 @@ fn byte(value: f32) -> u8 {
     value.round() as u8
 }
 
-fn extract(value: &DynValue) -> Result<Output<'_>, LookError> {
+fn extract<V: TensorValueTypeMarker + ?Sized>(value: &Value<V>) -> Result<Output<'_>, LookError> {
     if let Ok((shape, values)) = value.try_extract_tensor::<i64>() {
         return Ok(Output { shape, values: Values::I64(values) });
     }

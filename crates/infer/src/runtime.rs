@@ -68,6 +68,14 @@ pub enum RuntimeError {
         /// The library.
         library: PathBuf,
     },
+    /// CUDA graphs without CUDA.
+    #[error(
+        "node.cuda_graphs is on, but node.providers has neither cuda nor tensorrt (it has {})", .providers.join(", ")
+    )]
+    NoGraphs {
+        /// Those that it has.
+        providers: Vec<&'static str>,
+    },
     /// A process can load it once.
     #[error("ONNX Runtime is already loaded from {loaded}; this process cannot load {asked} as well")]
     AnotherLoaded {

@@ -85,7 +85,7 @@ fn difference(card: &ModelCard, pictures: &[DevicePicture]) -> f32 {
     let runtime = Runtime::load(None).unwrap_or_else(|error| panic!("{error}"));
     let card = Arc::new(card.clone());
     let mut session = model(&runtime);
-    let mut device = DeviceInput::new(&runtime, &card, &session, Memory::Host).unwrap().unwrap();
+    let mut device = DeviceInput::new(&runtime, &card, &session, Memory::Host, Places::Any).unwrap().unwrap();
     let mut host = Preprocessor::new(&card);
     for (slot, picture) in pictures.iter().enumerate() {
         let there = device.put(pictures.len(), slot, picture).unwrap();
@@ -131,7 +131,7 @@ fn pictures_of_many_sizes_take_turns() {
     let card = Arc::new(card(64, 64, 1));
     let runtime = Runtime::load(None).unwrap_or_else(|error| panic!("{error}"));
     let session = model(&runtime);
-    let mut device = DeviceInput::new(&runtime, &card, &session, Memory::Host).unwrap().unwrap();
+    let mut device = DeviceInput::new(&runtime, &card, &session, Memory::Host, Places::Any).unwrap().unwrap();
     for size in (0..GRAPHS as u32 + 4).chain(0..3) {
         device.put(1, 0, &picture(3, 64 + 2 * size, 48, 0)).unwrap();
         assert!(device.graphs.len() <= GRAPHS);
@@ -144,7 +144,7 @@ fn a_model_that_takes_pixels_instead_of_planes_takes_them_in_main_memory() {
     let runtime = Runtime::load(None).unwrap_or_else(|error| panic!("{error}"));
     let session = model(&runtime);
     let card = Arc::new(ModelCard { layout: Layout::Nhwc, ..card(64, 64, 1) });
-    assert!(DeviceInput::new(&runtime, &card, &session, Memory::Host).unwrap().is_none());
+    assert!(DeviceInput::new(&runtime, &card, &session, Memory::Host, Places::Any).unwrap().is_none());
     assert_eq!(Memory::of(&[Provider::Cpu, Provider::OpenVino]), None);
     assert_eq!(Memory::of(&[Provider::TensorRt, Provider::Cuda]), Some(Memory::Cuda));
 }
@@ -171,27 +171,29 @@ fn square(left: usize, top: usize) -> DevicePicture {
     }
 }
 
-#[test]
-fn pictures_of_both_kinds_are_looked_at_in_one_call() {
+/// The test model's card.
+fn bright() -> Arc<ModelCard> {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/bright.onnx");
     let content = std::fs::read(&file).unwrap();
     let sha256 = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
-    let card = Arc::new(ModelCard { file, sha256, ..card(64, 64, 2) });
+    Arc::new(ModelCard { file, sha256, ..card(64, 64, 2) })
+}
+
+fn frame(number: usize, (left, top): (usize, usize), on_device: bool) -> Frame {
+    let id =
+        FrameId { camera: CameraId::new("a").unwrap(), session: SessionId::next(), sequence: number as u64 };
+    let picture = square(left, top);
+    if on_device {
+        return Frame::decoded(id, Timestamp::UNIX_EPOCH, Pixels::Device(picture), &[]).unwrap();
+    }
+    Frame::host(id, Timestamp::UNIX_EPOCH, picture.memory.download().unwrap())
+}
+
+#[test]
+fn pictures_of_both_kinds_are_looked_at_in_one_call() {
     let runtime = Runtime::load(None).unwrap_or_else(|error| panic!("{error}"));
-    let mut model = Model::open(&runtime, card).unwrap();
+    let mut model = Model::open(&runtime, bright()).unwrap();
     let places = [(16, 32), (0, 0), (48, 0), (32, 16)];
-    let frame = |number: usize, (left, top): (usize, usize), on_device: bool| {
-        let id = FrameId {
-            camera: CameraId::new("a").unwrap(),
-            session: SessionId::next(),
-            sequence: number as u64,
-        };
-        let picture = square(left, top);
-        if on_device {
-            return Frame::decoded(id, Timestamp::UNIX_EPOCH, Pixels::Device(picture), &[]).unwrap();
-        }
-        Frame::host(id, Timestamp::UNIX_EPOCH, picture.memory.download().unwrap())
-    };
     let looked = |model: &mut Model, on_device: [bool; 4]| {
         let frames: Vec<Frame> = (0..4).map(|i| frame(i, places[i], on_device[i])).collect();
         model.look(&frames.iter().collect::<Vec<_>>()).unwrap()
@@ -200,7 +202,7 @@ fn pictures_of_both_kinds_are_looked_at_in_one_call() {
     let wanted = looked(&mut model, [false; 4]);
     let copied = looked(&mut model, [true, false, true, true]);
     assert_eq!(model.work().runs, 2);
-    model.prepare_device(&runtime);
+    model.prepare_device(&runtime, Places::Any);
     let there = looked(&mut model, [true; 4]);
     let mixed = looked(&mut model, [false, true, false, true]);
     assert_eq!(model.work().runs, 2 + 1 + 2, "each kind has its own run");
@@ -215,6 +217,54 @@ fn pictures_of_both_kinds_are_looked_at_in_one_call() {
             );
         }
     }
+}
+
+#[test]
+fn tensors_with_fixed_places_stay_there_and_hold_what_others_hold() {
+    let runtime = Runtime::load(None).unwrap_or_else(|error| panic!("{error}"));
+    let mut model = Model::open(&runtime, bright()).unwrap();
+    let places = [(16, 32), (0, 0), (48, 0), (32, 16)];
+    let looked = |model: &mut Model, pictures: &[(usize, bool)]| {
+        let frames: Vec<Frame> = pictures.iter().map(|(i, there)| frame(*i, places[*i], *there)).collect();
+        let looks = model.look(&frames.iter().collect::<Vec<_>>()).unwrap();
+        looks.into_iter().map(|look| look.list).collect::<Vec<_>>()
+    };
+    let wanted = looked(&mut model, &[(0, false), (1, false), (2, false), (3, false)]);
+    assert!(wanted.iter().all(|list| !list.is_empty()));
+
+    model.prepare_device(&runtime, Places::Fixed);
+    let same = |looks: &[Vec<Detection>], of: &[usize]| {
+        assert_eq!(looks.len(), of.len());
+        for (look, of) in looks.iter().zip(of) {
+            let wanted = &wanted[*of];
+            assert_eq!(look.len(), wanted.len());
+            assert!(wanted.iter().all(|a| look.iter().any(|b| alike(a, b))), "{wanted:?} {look:?}");
+        }
+    };
+    // What is in main memory is copied to the same place.
+    same(&looked(&mut model, &[(0, false), (1, false)]), &[0, 1]);
+    let two = model.addresses(2);
+    assert!(two.len() > 1 && two.iter().all(|address| *address != 0), "{two:?}");
+    same(&looked(&mut model, &[(2, true), (3, true)]), &[2, 3]);
+    same(&looked(&mut model, &[(1, true), (0, true)]), &[1, 0]);
+    same(&looked(&mut model, &[(3, false), (0, false)]), &[3, 0]);
+    assert_eq!(model.addresses(2), two, "four runs of two pictures");
+
+    // Another number of pictures is another recording.
+    same(&looked(&mut model, &[(3, true)]), &[3]);
+    let one = model.addresses(1);
+    assert!(one.iter().all(|address| !two.contains(address)), "{one:?} {two:?}");
+    same(&looked(&mut model, &[(0, true), (2, true)]), &[0, 2]);
+    same(&looked(&mut model, &[(2, false)]), &[2]);
+    assert_eq!((model.addresses(1), model.addresses(2)), (one, two));
+}
+
+#[test]
+fn outputs_whose_shape_a_run_decides_cannot_have_a_place() {
+    let runtime = Runtime::load(None).unwrap_or_else(|error| panic!("{error}"));
+    let session = model(&runtime);
+    let error = fixed_shapes(&session, &[0]).unwrap_err();
+    assert_eq!(error, "its output out has the shape ? x 3 x ? x ?, which is known only after a run");
 }
 
 fn alike(a: &Detection, b: &Detection) -> bool {
