@@ -5,6 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use publish::testing::Mosquitto;
+use publish::testing::certificates::Authority;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::{AsyncClient, MqttOptions};
 use serde_json::{Value, json};
@@ -252,6 +253,56 @@ fn publish_retained(broker: &Mosquitto, topic: &str, body: &str) -> std::process
     let port = broker.port().to_string();
     let args = ["-V", "mqttv5", "-h", "127.0.0.1", "-p", &port, "-q", "1", "-r", "-t", topic, "-m", body];
     Command::new("mosquitto_pub").args(args).status().unwrap()
+}
+
+#[test]
+fn a_private_authority_and_an_own_certificate_are_options() {
+    let dir = tempfile::tempdir().unwrap();
+    let (county, other) = (Authority::new(dir.path(), "county"), Authority::new(dir.path(), "other"));
+    let port = util::free_port();
+    let (own, mine) = (county.issue("broker.example"), county.issue("li"));
+    let config = format!(
+        "listener {port} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\n",
+        county.ca().display(),
+        own.certificate.display(),
+        own.key.display()
+    );
+    let _broker = match Mosquitto::start(&config) {
+        Ok(broker) => broker,
+        Err(why) => return println!("skipped: {why}"),
+    };
+    let path = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let (ca, wrong) = (path(&county.ca()), path(&other.ca()));
+    let (certificate, key) = (path(&mine.certificate), path(&mine.key));
+    let url = format!("mqtts://127.0.0.1:{port}");
+    let run = |url: &str, args: &[&str]| {
+        let output = huiyan(&["status", "--json", "--broker", url, "--site", "test"]).args(args).output();
+        let output = output.unwrap();
+        (output.status.code(), err(&output))
+    };
+    let name = ["--tls-name", "broker.example"];
+    let whole = [&name[..], &["--ca", &ca, "--certificate", &certificate, "--key", &key]].concat();
+    assert_eq!(run(&url, &whole).0, Some(0), "{}", run(&url, &whole).1);
+    for (args, said) in [
+        (vec![], "authority"),
+        (vec!["--ca", &wrong], "authority"),
+        (vec!["--ca", &ca], "broker.example"),
+        (vec!["--ca", &ca, "--tls-name", "broker.example"], "certificate"),
+    ] {
+        let (code, text) = run(&url, &args);
+        assert!(code == Some(1) && text.contains(said), "{args:?}: {text}");
+    }
+    for (url, args, said) in [
+        (&*url, vec!["--ca", "nowhere.pem"], "--ca nowhere.pem: "),
+        (&url, vec!["--ca", &key], "--ca "),
+        (&url, vec!["--certificate", &certificate], "--key"),
+        (&url, vec!["--certificate", &certificate, "--key", &ca], "--key "),
+        (&url, vec!["--tls-name", "a b"], "--tls-name a b: is no name of a host"),
+        ("mqtt://127.0.0.1", vec!["--ca", &ca], "write mqtts://"),
+    ] {
+        let (code, text) = run(url, &args);
+        assert!(code == Some(2) && text.contains(said), "{args:?}: {text}");
+    }
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn twenty_mistakes_are_twenty_messages() {
 fn each_mistake_has_its_message() {
     let cases: &[(&str, &str)] = &[
         ("cameras: {}\n", "6:10: cameras: is a map; expected a list of at most 1000000 entries"),
-        ("desk: here\n", r#"6:7: desk: "here" is a text; expected a map with keys out of listen"#),
+        ("desk: here\n", r#"6:7: desk: "here" is a text; expected a map with keys out of listen, store"#),
         ("worker:\n", "6:7: worker: has no value; expected 1 to 64 letters, digits, '.', '_' or '-'"),
         (
             "desk: {listen: localhost}\n",
@@ -74,6 +74,18 @@ fn each_mistake_has_its_message() {
         (
             "node: {evidence_max_bytes: 10}\n",
             r#"6:28: node.evidence_max_bytes: "10" has no unit; expected a number with a unit: 500MB, 512MiB or 10GiB"#,
+        ),
+        (
+            "node: {outbox_max_bytes: 1MiB}\n",
+            r#"6:26: node.outbox_max_bytes: "1MiB" is out of range; expected a size from 16MiB to 1024TiB"#,
+        ),
+        (
+            "desk: {store: {bucket: a, folder: b}}\n",
+            "6:15: desk.store: names a folder and a bucket; expected folder: PATH or bucket: NAME",
+        ),
+        (
+            "desk: {store: {bucket: a, credentials: s3}}\n",
+            r#"6:40: desk.store.credentials: "s3" is no known login; known: none"#,
         ),
         (
             "node: {decode_threads: \"4\"}\n",

@@ -104,3 +104,23 @@ fn classes_and_situations_have_times_of_their_own() {
     let situation = fleet.situations.values().next().unwrap();
     assert_eq!(situation.keep_evidence, Some(7 * DAY));
 }
+
+#[test]
+fn a_desk_reads_from_a_store_of_its_own_or_from_that_of_the_workers() {
+    let folder = Folder::new();
+    let logins = "credentials: {s3: {user: a, password: env:TEST_PASSWORD}}\n";
+    let with = |rest: &str| folder.load_text(&format!("{BASE}{logins}{rest}")).unwrap();
+    assert!(with("").desk.store.is_none());
+    let fleet = with("evidence: {store: {folder: share}}\n");
+    assert!(matches!(fleet.desk.store, Some(Store::Folder(at)) if at == folder.path("share")));
+    let fleet = with(
+        "evidence: {store: {bucket: b, prefix: p}}\ndesk: {store: {bucket: b, prefix: p, credentials: s3}}\n",
+    );
+    let (Some(Store::S3(desk)), Some(Store::S3(worker))) = (fleet.desk.store, fleet.evidence.store) else {
+        panic!("two buckets")
+    };
+    assert_eq!((desk.credentials.map(|login| login.user), desk.prefix), (Some("a".into()), "p".into()));
+    assert!(worker.credentials.is_none());
+    let fleet = with("node: {outbox_max_bytes: 64MiB}\n");
+    assert_eq!(fleet.node.outbox_max_bytes, Some(64 << 20));
+}
