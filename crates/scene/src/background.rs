@@ -20,6 +20,10 @@ use flow::{Detection, Luma, NormBox, NormPoint, Polygon, Timestamp};
 
 use crate::rules::Covered;
 
+mod light;
+
+use light::{Light, is_same_street};
+
 /// The short picture takes up a change within about twice this.
 const SHORT: f32 = 12.0;
 /// The long picture follows what is not foreground with this time constant, in seconds.
@@ -51,7 +55,12 @@ const SAME_SURFACE: f32 = 0.7;
 /// Share of the light that the sun's own shadow leaves at least.
 const SHADE: f32 = 0.35;
 /// Standard deviation of a surface, in grey levels, below which it has no texture to compare.
-const SMOOTH: f32 = 3.0;
+const SMOOTH: f32 = 4.0;
+/// The contrast of near cells has changed when it differs by so many grey levels, or this share of the grey, if that is more.
+const CHANGED: f32 = 3.0;
+const CHANGED_SHARE: f32 = 0.06;
+/// Contrast of near cells, in grey levels, that bare ground seldom has.
+const STRONG: f32 = 15.0;
 
 /// What has been in front of a camera.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
@@ -86,7 +95,7 @@ struct Scratch {
     labels: Vec<u32>,
     /// 1 where the model sees nothing: there the long picture may follow.
     open: Vec<f32>,
-    ratios: Vec<f32>,
+    light: Light,
 }
 
 thread_local! {
@@ -163,8 +172,15 @@ impl From<Kept> for Background {
 }
 
 impl Background {
-    /// Takes one look. `detections` are things that the model sees: what moves is not taken up.
-    pub fn look(&mut self, luma: &Luma, detections: &[Detection], now: Timestamp) {
+    /// Takes one look. `detections` are things that the model sees: what moves is not taken up. `standing`: where it has
+    /// seen things stand.
+    pub fn look(
+        &mut self,
+        luma: &Luma,
+        detections: &[Detection],
+        standing: impl Iterator<Item = NormBox>,
+        now: Timestamp,
+    ) {
         if self.columns != luma.columns() || self.rows != luma.rows() {
             *self = Self::from(Kept::default());
             self.start(luma);
@@ -181,7 +197,7 @@ impl Background {
         self.last = Some(now);
         self.looks = self.looks.saturating_add(1);
         let moving = self.take_short(luma, seconds);
-        self.settle(moving, now);
+        self.settle(luma, moving, now);
         if self.unsettled.is_some() {
             self.covered.fill(false);
             self.judged = None;
@@ -195,19 +211,28 @@ impl Background {
         self.judged = Some(now);
         let mut scratch = SCRATCH.take();
         scratch.fit(self.long.len());
-        self.judge(detections, seconds, &mut scratch);
+        self.judge(luma, detections, seconds, &mut scratch);
+        self.cover_with(standing, &scratch.light);
         SCRATCH.set(scratch);
     }
 
     /// Says what is covered now, and moves the long picture on.
-    fn judge(&mut self, detections: &[Detection], seconds: f32, scratch: &mut Scratch) {
-        let gain = self.gain(scratch);
+    fn judge(&mut self, luma: &Luma, detections: &[Detection], seconds: f32, scratch: &mut Scratch) {
         self.note_open(detections, scratch);
-        let patches = self.patches(gain, scratch);
+        scratch.light.compare(&self.short, &self.long, &scratch.open, self.columns);
+        let patches = self.patches(scratch);
+        let expected = &scratch.light.expected;
+        // Still to be seen now: the short picture shows for a while what has passed.
+        let seen = |at: &usize| {
+            let (now, was) = (f32::from(luma.cells()[*at]), expected[*at]);
+            is_different(now, was) && (now > was) == (self.short[*at] > was)
+        };
         let new = |patch: &&Patch| {
             let stayed = patch.cells().map(|at| self.stayed[at]).sum::<f32>() / patch.cells as f32;
             let known = patch.cells().filter(|at| scratch.open[*at] == 0.0).count();
-            stayed <= NEW.max(seconds * 1.5) && known * 2 < patch.cells
+            stayed <= NEW.max(seconds * 1.5)
+                && known * 2 < patch.cells
+                && patch.cells().filter(seen).count() * 2 > patch.cells
         };
         let light: Vec<usize> = match patches.iter().filter(new).count() {
             count if count >= MANY => patches.iter().filter(new).flat_map(Patch::cells).collect(),
@@ -215,33 +240,63 @@ impl Background {
         };
         self.covered.fill(false);
         for patch in &patches {
-            if !self.is_light(patch, gain, scratch) {
+            if !self.is_light(patch, scratch) {
                 patch.runs.iter().for_each(|run| self.covered[run.clone()].fill(true));
             }
         }
         for at in light {
-            self.long[at] = self.short[at] / gain;
+            let expected = &mut scratch.light.expected[at];
+            self.long[at] *= (self.short[at] + 1.0) / (*expected + 1.0);
+            *expected = self.short[at];
             self.covered[at] = false;
         }
         patches.iter().flat_map(|patch| &patch.runs).for_each(|run| scratch.labels[run.clone()].fill(0));
-        self.take_long(gain, seconds, scratch);
+        self.take_long(seconds, scratch);
     }
 
     /// Also covered: what a model sees standing there. It may look like the ground in grey: cartons on a dry road do.
-    pub fn cover_with(&mut self, standing: impl Iterator<Item = NormBox>) {
-        if self.unsettled.is_some() || self.columns == 0 {
-            return;
-        }
+    fn cover_with(&mut self, standing: impl Iterator<Item = NormBox>, light: &Light) {
         let (columns, rows) = (self.columns as f32, self.rows as f32);
         for place in standing {
             // Cells of which more than half lies in it.
-            let (first, end) =
-                ((place.x0() * columns).round() as usize, (place.x1() * columns).round() as usize);
-            let (top, bottom) = ((place.y0() * rows).round() as usize, (place.y1() * rows).round() as usize);
-            for row in top..bottom.min(self.rows) {
-                self.covered[row * self.columns..][first.min(self.columns)..end.min(self.columns)].fill(true);
+            let cells = |from: f32, to: f32, of: f32| {
+                (from * of).round().min(of) as usize..(to * of).round().min(of) as usize
+            };
+            let (across, down) =
+                (cells(place.x0(), place.x1(), columns), cells(place.y0(), place.y1(), rows));
+            if self.is_ground(across.clone(), down.clone(), &light.expected) {
+                continue;
+            }
+            down.for_each(|row| self.covered[row * self.columns..][across.clone()].fill(true));
+        }
+    }
+
+    /// Whether the picture shows bare ground where a model sees something: what was there before, but for its light. A hard
+    /// shadow looks like a car to it. What had contrasts of its own already may well be a thing.
+    fn is_ground(&self, across: Range<usize>, down: Range<usize>, expected: &[f32]) -> bool {
+        let side = |at: usize| match is_different(self.short[at], expected[at]) {
+            true => self.short[at].total_cmp(&expected[at]),
+            false => std::cmp::Ordering::Equal,
+        };
+        let (mut changed, mut own, mut pairs) = (0, 0, 0);
+        for row in down.clone() {
+            for column in across.clone() {
+                let at = row * self.columns + column;
+                let lit = (self.short[at] + 1.0) / (expected[at] + 1.0);
+                let beside = (column + 2 < across.end).then_some(at + 2);
+                let below = (row + 2 < down.end).then_some(at + 2 * self.columns);
+                // The edge of a shadow is none of the ground's own contrasts.
+                for other in beside.into_iter().chain(below).filter(|other| side(*other) == side(at)) {
+                    let was = expected[other] - expected[at];
+                    let apart = (self.short[other] - self.short[at] - was * lit).abs();
+                    changed += u32::from(apart > CHANGED.max(CHANGED_SHARE * self.short[at]));
+                    own += u32::from(was.abs() > STRONG);
+                    pairs += 1;
+                }
             }
         }
+        // Of the contrasts of what is put down a third and more are new; along the edge of a shadow a few are.
+        changed * 4 < pairs && own * 10 < pairs * 3
     }
 
     /// How much of each zone is covered. `None`: not known now.
@@ -324,57 +379,47 @@ impl Background {
         moving as f32 / self.short.len() as f32
     }
 
-    /// Notices a global change, and its end.
-    fn settle(&mut self, moving: f32, now: Timestamp) {
-        if moving > GLOBAL_SHARE {
-            self.unsettled = Some(Unsettled { quiet_since: now });
-        } else if let Some(unsettled) = &mut self.unsettled {
-            if moving > GLOBAL_SHARE / 10.0 {
-                unsettled.quiet_since = now;
-            } else if now.duration_since(unsettled.quiet_since).unsigned_abs() >= SETTLE {
-                self.unsettled = None;
-                self.long.copy_from_slice(&self.short);
-                self.stayed.fill(0.0);
+    /// Notices a global change, and its end. Where much moves but the street is still to be seen, it is only its light.
+    fn settle(&mut self, luma: &Luma, moving: f32, now: Timestamp) {
+        let Some(unsettled) = &mut self.unsettled else {
+            if moving > GLOBAL_SHARE && !is_same_street(luma.cells(), &self.long, self.columns) {
+                self.unsettled = Some(Unsettled { quiet_since: now });
             }
+            return;
+        };
+        if moving > GLOBAL_SHARE / 10.0 && !is_same_street(luma.cells(), &self.short, self.columns) {
+            unsettled.quiet_since = now;
+        } else if now.duration_since(unsettled.quiet_since).unsigned_abs() >= SETTLE {
+            self.unsettled = None;
+            self.long.copy_from_slice(&self.short);
+            self.stayed.fill(0.0);
         }
     }
 
-    /// How much brighter the picture is than the long one: the median of the ratios, so that things do not count.
-    fn gain(&self, scratch: &mut Scratch) -> f32 {
-        let ratio = |(short, long): (&f32, &f32)| (short + 1.0) / (long + 1.0);
-        // One cell in 29 is plenty for a median, and no divisor of a row.
-        let cells = self.short.iter().step_by(29).zip(self.long.iter().step_by(29));
-        let ratios = &mut scratch.ratios;
-        ratios.clear();
-        ratios.extend(cells.map(ratio));
-        let middle = ratios.len() / 2;
-        *ratios.select_nth_unstable_by(middle, f32::total_cmp).1
-    }
-
     /// What differs from its own place, but looks like the background right beside it, is an edge on a mast that shakes.
-    fn forgive_shaking(&self, differs: &mut [u8], gain: f32) {
+    fn forgive_shaking(&self, differs: &mut [u8], expected: &[f32]) {
         let columns = self.columns;
         for (at, differs) in differs.iter_mut().enumerate().filter(|(_, differs)| **differs == 1) {
             let (column, row) = (at % columns, at / columns);
             let near = column.saturating_sub(1)..(column + 2).min(columns);
-            let (mut low, mut high) = (self.long[at], self.long[at]);
+            let (mut low, mut high) = (expected[at], expected[at]);
             for y in row.saturating_sub(1)..(row + 2).min(self.rows) {
-                for &grey in &self.long[y * columns..][near.clone()] {
+                for &grey in &expected[y * columns..][near.clone()] {
                     (low, high) = (low.min(grey), high.max(grey));
                 }
             }
-            let nearest = self.short[at].clamp(low * gain, high * gain);
+            let nearest = self.short[at].clamp(low, high);
             *differs = u8::from(is_different(self.short[at], nearest));
         }
     }
 
     /// The connected patches among the cells that differ; their cells have their label.
-    fn patches(&self, gain: f32, scratch: &mut Scratch) -> Vec<Patch> {
-        let Scratch { differs, labels, .. } = scratch;
-        for ((differs, short), long) in differs.iter_mut().zip(&self.short).zip(&self.long) {
-            *differs = u8::from(is_different(*short, long * gain));
+    fn patches(&self, scratch: &mut Scratch) -> Vec<Patch> {
+        let Scratch { differs, labels, light, .. } = scratch;
+        for ((differs, short), expected) in differs.iter_mut().zip(&self.short).zip(&light.expected) {
+            *differs = u8::from(is_different(*short, *expected));
         }
-        self.forgive_shaking(differs, gain);
+        self.forgive_shaking(differs, &light.expected);
         let mut runs: Vec<Run> = Vec::new();
         // The runs of the row above.
         let mut above = 0..0;
@@ -412,32 +457,39 @@ impl Background {
         patches
     }
 
-    /// Whether a patch shows the background's own surface in other light.
-    fn is_light(&self, patch: &Patch, gain: f32, scratch: &Scratch) -> bool {
-        let n = patch.cells as f32;
-        let mean = |values: &[f32]| patch.cells().map(|at| values[at]).sum::<f32>() / n;
-        let (short_mean, long_mean) = (mean(&self.short), mean(&self.long));
+    /// Whether a patch shows the background's own surface in other light. Surfaces are told by the contrasts between
+    /// near cells, since light that fades over a patch changes all the rest.
+    fn is_light(&self, patch: &Patch, scratch: &Scratch) -> bool {
+        let expected = &scratch.light.expected;
+        let (mut short, mut long, mut n) = (0.0, 0.0, 0.0f32);
         let (mut ss, mut ll, mut sl) = (0.0, 0.0, 0.0);
         for at in patch.cells() {
-            let (s, l) = (self.short[at] - short_mean, self.long[at] - long_mean);
-            ss += s * s;
-            ll += l * l;
-            sl += s * l;
+            short += self.short[at];
+            long += expected[at];
+            for other in [at + 2, at + 2 * self.columns] {
+                if scratch.labels.get(other) == Some(&patch.label) {
+                    let (s, l) = (self.short[other] - self.short[at], expected[other] - expected[at]);
+                    ss += s * s;
+                    ll += l * l;
+                    sl += s * l;
+                    n += 1.0;
+                }
+            }
         }
-        let (short_dev, long_dev) = ((ss / n).sqrt(), (ll / n).sqrt());
-        if short_dev < SMOOTH && long_dev < SMOOTH {
+        if ss.max(ll) <= n * SMOOTH * SMOOTH {
             // A smooth surface on a smooth surface. Shade takes up to two thirds of the light and the sun gives it back,
             // with edges as sharp as things have; beyond that, a thing without any texture at 160 columns is one whose
             // edge is sharp on every side, as a lamp's pool has none.
-            let ratio = (short_mean + 1.0) / (long_mean * gain + 1.0);
-            return (SHADE..=1.0 / SHADE).contains(&ratio) || !self.has_sharp_edge(patch, gain, scratch);
+            let cells = patch.cells as f32;
+            let ratio = (short + cells) / (long + cells);
+            return (SHADE..=1.0 / SHADE).contains(&ratio) || !self.has_sharp_edge(patch, scratch);
         }
         sl / (ss * ll).sqrt().max(1e-6) > SAME_SURFACE
     }
 
     /// Whether the patch ends within one cell, as things do; light fades over several.
-    fn has_sharp_edge(&self, patch: &Patch, gain: f32, scratch: &Scratch) -> bool {
-        let excess = |at: usize| (self.short[at] - self.long[at] * gain).abs();
+    fn has_sharp_edge(&self, patch: &Patch, scratch: &Scratch) -> bool {
+        let excess = |at: usize| (self.short[at] - scratch.light.expected[at]).abs();
         let inside = patch.cells().map(excess).sum::<f32>() / patch.cells as f32;
         let mut edge = 0u32;
         let mut sharp = 0u32;
@@ -459,24 +511,23 @@ impl Background {
     }
 
     /// Moves the long picture on where nothing covers it.
-    fn take_long(&mut self, gain: f32, seconds: f32, scratch: &Scratch) {
+    fn take_long(&mut self, seconds: f32, scratch: &Scratch) {
         // While it warms up, the first looks make the background.
         self.learned |= self.looks >= WARM_UP_LOOKS;
-        let rate = 1.0 - (-seconds / LONG).exp();
-        // How fast it follows what differs, and what does not.
-        let (other, same) = if self.learned { (0.0, rate) } else { (1.0, 1.0) };
+        let rate = if self.learned { 1.0 - (-seconds / LONG).exp() } else { 1.0 };
         let absorb = ABSORB.as_secs_f32();
-        let cells = self.long.iter_mut().zip(&self.short).zip(&mut self.stayed).zip(&scratch.open);
-        // Masks instead of branches, so that several cells are done at once.
-        let keep = |value: f32, when: bool| f32::from_bits(value.to_bits() & u32::from(when).wrapping_neg());
-        for (((long, short), stayed), open) in cells {
-            let differs = is_different(*short, *long * gain);
-            let stay = keep(*stayed + seconds, differs);
+        let cells = self.long.iter_mut().zip(&self.short).zip(&mut self.stayed);
+        let about = scratch.light.expected.iter().zip(&scratch.open).zip(&self.covered);
+        for (((long, short), stayed), ((expected, open), covered)) in cells.zip(about) {
+            let differs = is_different(*short, *expected);
+            let stay = if differs { *stayed + seconds } else { 0.0 };
             let absorbed = stay > absorb;
-            let rate = (keep(other, differs) + keep(same, !differs)) * open;
-            let rate = keep(1.0, absorbed) + keep(rate, !absorbed);
-            *stayed = keep(stay, !absorbed);
-            *long += (short - *long) * rate;
+            // What is hidden follows the light as its surroundings do: left as it is, it would be of another hour when what
+            // hides it leaves, and look like a thing.
+            let hidden = (*covered & self.learned) | (*open == 0.0);
+            let target = if hidden & !absorbed { *expected } else { *short };
+            *stayed = if absorbed { 0.0 } else { stay };
+            *long += (target - *long) * if absorbed { 1.0 } else { rate };
         }
     }
 

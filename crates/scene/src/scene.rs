@@ -323,8 +323,7 @@ impl Sight {
         now: Timestamp,
     ) -> Vec<Option<Covered>> {
         let (Some(background), Some(luma)) = (&mut self.background, luma) else { return Vec::new() };
-        background.look(luma, detections, now);
-        background.cover_with(self.mind.tracker.standing(STANDS, now));
+        background.look(luma, detections, self.mind.tracker.standing(STANDS, now), now);
         background.covered(&self.zones, &self.ignore)
     }
 
