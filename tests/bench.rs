@@ -41,6 +41,37 @@ fn a_bench_prints_one_list_of_figures_with_their_floors() {
 }
 
 #[test]
+fn what_other_hardware_decodes_is_told_by_the_clock() {
+    // `auto` takes what is there, which may be libavcodec all the same.
+    let args = ["bench", "decode", "--size", "320x180", "--seconds", "0.1", "--decoder", "auto"];
+    let output = huiyan(&[&args[..], &["--threads", "1", "--json"]].concat()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    let figures: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let names: Vec<_> = figures.iter().map(|figure| figure["name"].as_str().unwrap()).collect();
+    let [rate, cost] = names[..] else { panic!("{names:?}") };
+    assert!(rate.starts_with("decode.keyframes_per_second.") && rate.ends_with(".320x180.t1"), "{rate}");
+    assert!(cost.starts_with("decode.cpu_ms_per_keyframe."), "{cost}");
+    for figure in &figures {
+        assert!(figure["value"].as_f64().unwrap() > 0.0 && figure["floor"].is_null(), "{figure}");
+    }
+}
+
+#[test]
+fn hardware_that_is_not_there_is_the_users_mistake() {
+    for (args, named) in [
+        (&["decode", "--pictures", "accelerator"][..], "node.pictures: \"accelerator\" is not possible here"),
+        (&["decode", "--decoder", "nvdec"], "expected auto or software or nvcodec or va or v4l2"),
+        (&["node", "--cuda-graphs"], "it needs cuda or tensorrt in providers"),
+    ] {
+        let output = huiyan(&[&["bench"], args].concat()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains(named), "{args:?}: {said}");
+    }
+}
+
+#[test]
 fn bench_ingest_measures_each_number_of_sessions_beside_its_floors_and_draws_it() {
     let dir = tempfile::tempdir().unwrap();
     let plot = dir.path().join("ingest.svg");

@@ -1,7 +1,7 @@
 //! The wiring: the only place where two stages meet, and where each queue's overflow rule is said.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -123,7 +123,7 @@ impl Pipeline {
         let tell: Arc<dyn Fn(Option<Known>) + Send + Sync> = {
             let publisher = publisher.clone();
             Arc::new(move |known| {
-                if let Some(Known { health, minutes }) = known {
+                if let Some(Known { health, minutes, .. }) = known {
                     publisher.health(&health, Some(&minutes));
                 }
             })
@@ -209,6 +209,7 @@ impl Pipeline {
         let options = PoolOptions {
             threads: fleet.node.decode_threads,
             decoding: fleet.node.decoder,
+            pictures: fleet.node.pictures,
             // Before the gate, the model, the watch over the picture's health or anything else sees a picture.
             masks: decode::masks_of(fleet.cameras.iter().map(|camera| &**camera)),
             ..PoolOptions::default()
@@ -393,12 +394,17 @@ pub fn policy(node: &fleet::Node) -> Policy {
 
 /// ONNX Runtime with what the node's configuration asks for.
 fn runtime(fleet: &Fleet) -> anyhow::Result<Runtime> {
-    let node = &fleet.node;
-    let engines = node.engines.clone().unwrap_or_else(|| fleet.data_dir.join("engines"));
+    runtime_for(&fleet.node, &fleet.data_dir)
+}
+
+/// The same for a node whose state is in `data_dir`.
+pub fn runtime_for(node: &fleet::Node, data_dir: &Path) -> anyhow::Result<Runtime> {
+    let engines = node.engines.clone().unwrap_or_else(|| data_dir.join("engines"));
     if node.providers.contains(&fleet::Provider::TensorRt) {
         std::fs::create_dir_all(&engines).with_context(|| engines.display().to_string())?;
     }
     let runtime = Runtime::load(node.onnxruntime.as_deref())?;
     let runtime = runtime.with_providers(&node.providers, Some(&engines));
+    let runtime = if node.cuda_graphs { runtime.and_then(Runtime::with_cuda_graphs) } else { runtime };
     runtime.map_err(|error| UserError(error.to_string()).into())
 }

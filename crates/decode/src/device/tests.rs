@@ -129,8 +129,8 @@ fn a_camera_with_masks_never_has_a_picture_there() {
         masks,
         abort: AtomicBool::new(false),
     };
-    let (any, any_out) = crossbeam_channel::unbounded();
-    let (own, own_out) = crossbeam_channel::unbounded();
+    let (any, any_out) = crossbeam_channel::bounded(4);
+    let (own, own_out) = crossbeam_channel::bounded(4);
     for camera in ["masked", "plain"] {
         any.send(unit(camera, Role::Alone)).unwrap();
         own.send(unit(camera, Role::Chained { deliver: true })).unwrap();

@@ -2,18 +2,22 @@
 //!
 //! The floor is the program `ffmpeg` with one thread on a file of the same pictures in the same order. What its
 //! start costs is measured on a short file and taken off.
+//!
+//! Hardware has no core, so what it decodes (`--decoder`) is told by the clock, beside what it takes of the processor.
 
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use decode::{Pool, PoolOptions};
-use flow::{Codec, Frame};
+use fleet::Node;
+use flow::{Codec, Frame, Pixels};
 
+use super::hardware::{self, Hardware};
 use super::material::{Keys, TempFolder, Units, size, wait_inside};
 use super::report::{Figure, Kind, Pairs};
 use super::{ROUNDS, cpu, step};
@@ -37,18 +41,29 @@ pub struct Args {
     /// Processor seconds that each measurement takes
     #[arg(long, default_value_t = SECONDS)]
     seconds: f64,
+    /// Decoder threads [default: one, and one per core]
+    #[arg(long)]
+    threads: Option<usize>,
+    #[command(flatten)]
+    hardware: Hardware,
 }
 
 impl Default for Args {
     fn default() -> Self {
-        Self { video: None, size: Vec::new(), seconds: SECONDS }
+        let hardware = Hardware::default();
+        Self { video: None, size: Vec::new(), seconds: SECONDS, threads: None, hardware }
     }
 }
 
 pub fn run(args: &Args) -> anyhow::Result<Vec<Figure>> {
     let seconds = super::positive(args.seconds, "--seconds")?;
+    let node = args.hardware.node()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads: &[usize] = if cores > 1 { &[1, cores] } else { &[1] };
+    let threads = match args.threads {
+        Some(threads) => vec![threads.max(1)],
+        None if cores > 1 => vec![1, cores],
+        None => vec![1],
+    };
     let mut figures = Vec::new();
     let mut materials: Vec<_> = match &args.video {
         Some(path) => vec![Keys::of_file(path)?],
@@ -59,14 +74,17 @@ pub fn run(args: &Args) -> anyhow::Result<Vec<Figure>> {
     };
     materials.extend(Keys::mixed(&materials));
     for keys in &materials {
-        figures.extend(measure(keys, threads, seconds)?);
+        figures.extend(measure(keys, &node, &threads, seconds)?);
     }
     Ok(figures)
 }
 
-fn measure(keys: &Keys, threads: &[usize], seconds: f64) -> anyhow::Result<Vec<Figure>> {
-    let pools = threads.iter().map(|n| Decoders::new(keys, *n)).collect::<anyhow::Result<Vec<_>>>()?;
-    let rate = pools[0].rate(keys, 32)?;
+fn measure(keys: &Keys, node: &Node, threads: &[usize], seconds: f64) -> anyhow::Result<Vec<Figure>> {
+    let pools = threads.iter().map(|n| Decoders::new(keys, node, *n)).collect::<anyhow::Result<Vec<_>>>()?;
+    if hardware::decodes(node) {
+        return by_the_clock(keys, &pools, threads, seconds);
+    }
+    let rate = pools[0].rate(keys, 32)?.per_core();
     let count = ((rate * seconds) as usize).max(2 * SHORT);
     let floor = Floor::new(keys, count)?;
     let mut pairs = vec![Pairs::default(); pools.len()];
@@ -79,7 +97,7 @@ fn measure(keys: &Keys, threads: &[usize], seconds: f64) -> anyhow::Result<Vec<F
         ));
         let alone = floor.as_ref().map(Floor::rate).transpose()?;
         for (pool, pairs) in pools.iter().zip(&mut pairs) {
-            pairs.push(pool.rate(keys, count)?, alone);
+            pairs.push(pool.rate(keys, count)?.per_core(), alone);
         }
     }
     let base = format!("decode.keyframes_per_core.{}", keys.label);
@@ -88,6 +106,53 @@ fn measure(keys: &Keys, threads: &[usize], seconds: f64) -> anyhow::Result<Vec<F
         pairs.figure(name, "key pictures / core second", Kind::Rate)
     });
     Ok(named.collect())
+}
+
+/// What hardware decodes, by the clock, and what that takes of the processor.
+fn by_the_clock(
+    keys: &Keys,
+    pools: &[Decoders],
+    threads: &[usize],
+    seconds: f64,
+) -> anyhow::Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for (pool, threads) in pools.iter().zip(threads) {
+        let backend = pool.pool.backend();
+        let count = ((pool.rate(keys, 32)?.per_second() * seconds) as usize).max(2 * SHORT);
+        let (mut rate, mut cost) = (Pairs::default(), Pairs::default());
+        for round in 1..=ROUNDS {
+            step(&format!(
+                "decode {} {} by {backend}, {threads} threads: round {round} of {ROUNDS}, {count} key pictures",
+                keys.codec, keys.label
+            ));
+            let took = pool.rate(keys, count)?;
+            rate.push(took.per_second(), None);
+            cost.push(1e3 / took.per_core(), None);
+        }
+        let of = |what: &str| format!("decode.{what}.{backend}.{}.t{threads}", keys.label);
+        figures.push(rate.figure(of("keyframes_per_second"), "key pictures / s by the clock", Kind::Rate));
+        figures.push(cost.figure(of("cpu_ms_per_keyframe"), "ms of a core / key picture", Kind::Cost));
+    }
+    Ok(figures)
+}
+
+/// What some pictures took.
+struct Took {
+    pictures: usize,
+    cpu: Duration,
+    clock: Duration,
+}
+
+impl Took {
+    /// Pictures per second of processor time.
+    fn per_core(&self) -> f64 {
+        self.pictures as f64 / self.cpu.as_secs_f64().max(1e-6)
+    }
+
+    /// Pictures per second.
+    fn per_second(&self) -> f64 {
+        self.pictures as f64 / self.clock.as_secs_f64().max(1e-6)
+    }
 }
 
 /// The pool under test.
@@ -99,37 +164,41 @@ struct Decoders {
 
 impl Decoders {
     /// Starts the threads and their decoders, which happens once per process.
-    fn new(keys: &Keys, threads: usize) -> anyhow::Result<Self> {
+    fn new(keys: &Keys, node: &Node, threads: usize) -> anyhow::Result<Self> {
         let seen = Arc::new(AtomicU64::new(0));
         let sum = seen.clone();
         let output = move |frame: Frame| {
-            let Ok(picture) = frame.pixels.on_host() else { return };
-            sum.fetch_add(u64::from(picture.planes()[0].data[0]), Ordering::Relaxed);
+            // What stays on an accelerator is not wanted here; its grey copy is.
+            let sample = match &frame.pixels {
+                Pixels::Host(picture) => picture.planes()[0].data[0],
+                Pixels::Device(_) => frame.luma.cells()[0],
+            };
+            sum.fetch_add(u64::from(sample), Ordering::Relaxed);
         };
-        let options = PoolOptions { threads, queue: 64, max_chained: 0, ..PoolOptions::default() };
+        let options = PoolOptions { queue: 64, max_chained: 0, ..hardware::pool(node, threads) };
         let pool = Pool::new(options, output, |camera, fault| tracing::warn!(%camera, "{fault}"))?;
         let decoders = Self { pool, seen };
         decoders.rate(keys, 8 * threads)?;
         Ok(decoders)
     }
 
-    /// Pictures per second of this process's processor time.
-    fn rate(&self, keys: &Keys, count: usize) -> anyhow::Result<f64> {
+    /// What so many pictures take, in this process.
+    fn rate(&self, keys: &Keys, count: usize) -> anyhow::Result<Took> {
         let mut units = Units::new(100)?;
         let passed = self.pool.counters().passed;
-        let before = cpu::own()?;
+        let (before, start) = (cpu::own()?, Instant::now());
         for index in 0..count {
             wait_inside(&self.pool, INSIDE)?;
             self.pool.offer(units.next(keys.codec, keys.pictures[index % keys.pictures.len()].clone()))?;
         }
         wait_inside(&self.pool, 0)?;
-        let spent = cpu::own()? - before;
+        let took = Took { pictures: count, cpu: cpu::own()? - before, clock: start.elapsed() };
         let flow = self.pool.counters();
         if flow.passed - passed != count as u64 {
             bail!("{} of {count} key pictures were decoded: {flow:?}", flow.passed - passed);
         }
         tracing::trace!(sum = self.seen.load(Ordering::Relaxed), "decoded");
-        Ok(count as f64 / spent.as_secs_f64().max(1e-6))
+        Ok(took)
     }
 }
 

@@ -3,16 +3,18 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fleet::ModelCard;
 use flow::Frame;
-use infer::{Model, Runtime};
+use infer::Model;
 
-use super::material::{Keys, size};
+use super::hardware::{self, Hardware};
+use super::material::{Keys, TempFolder, size};
 use super::report::{Figure, Kind, Pairs};
 use super::{ROUNDS, cpu, step, under_load};
 use crate::cmd::demo::model_dir;
+use crate::pipeline::runtime_for;
 use crate::{UserError, fleet_text};
 
 const SECONDS: f64 = 1.0;
@@ -34,11 +36,14 @@ pub struct Args {
     /// Processor seconds that each measurement takes
     #[arg(long, default_value_t = SECONDS)]
     pub seconds: f64,
+    #[command(flatten)]
+    pub hardware: Hardware,
 }
 
 impl Default for Args {
     fn default() -> Self {
-        Self { model: None, size: (640, 360), video: None, seconds: SECONDS }
+        let hardware = Hardware::default();
+        Self { model: None, size: (640, 360), video: None, seconds: SECONDS, hardware }
     }
 }
 
@@ -46,33 +51,94 @@ pub fn run(args: &Args) -> anyhow::Result<Vec<Figure>> {
     let seconds = super::positive(args.seconds, "--seconds")?;
     let dir = model_dir(args.model.as_deref())?;
     let card = load(&dir)?;
-    let runtime = Runtime::load(None)?;
+    let hardware = args.hardware.node()?;
+    let data = TempFolder::new()?;
+    let runtime = runtime_for(&hardware, data.path())?;
     let keys = match &args.video {
         Some(path) => Keys::of_file(path)?,
         None => Keys::of_street(args.size)?,
     };
-    let frames = keys.frames()?;
+    let frames = keys.frames_by(hardware::pool(&hardware, 1))?;
     let mut model = Model::open(&runtime, Arc::new(card.clone()))?;
+    let mut figures = match hardware::infers(&hardware) {
+        Some(provider) => {
+            let label = format!("{} by {provider}", keys.label);
+            by_the_clock(&mut model, &frames, (&label, provider), seconds)?
+        }
+        None => on_the_processor(&mut model, &frames, &keys.label, seconds)?,
+    };
+    let mut node = fleet_text::anything_that_stands(&card, &dir, DWELL, &[], None)?.node;
+    hardware::choose(&mut node, &hardware);
+    figures.extend(under_load::latencies(&runtime, &card, &node, &frames)?);
+    figures.extend(under_load::many(&frames)?);
+    Ok(figures)
+}
+
+/// Pictures per second of processor time.
+fn on_the_processor(
+    model: &mut Model,
+    frames: &[Frame],
+    label: &str,
+    seconds: f64,
+) -> anyhow::Result<Vec<Figure>> {
+    let (id, fixed) = (model.card().id.clone(), model.card().batch);
     let mut figures = Vec::new();
-    for batch in BATCHES.into_iter().filter(|batch| card.batch.is_none_or(|fixed| fixed == *batch)) {
+    for batch in BATCHES.into_iter().filter(|batch| fixed.is_none_or(|fixed| fixed == *batch)) {
         let mut pairs = Pairs::default();
         let some: Vec<&Frame> = frames.iter().cycle().take(batch).collect();
         for round in 1..=ROUNDS {
-            step(&format!("infer {} {}, batch {batch}: round {round} of {ROUNDS}", card.id, keys.label));
-            let alone = alone(&mut model, batch, seconds)?;
+            step(&format!("infer {id} {label}, batch {batch}: round {round} of {ROUNDS}"));
+            let alone = alone(model, batch, seconds)?;
             let ours = per_core(seconds, batch, || {
                 model.look(&some)?;
                 Ok(())
             })?;
             pairs.push(ours, Some(alone));
         }
-        let name = format!("infer.images_per_second.{}.b{batch}", card.id);
+        let name = format!("infer.images_per_second.{id}.b{batch}");
         figures.push(pairs.figure(name, "pictures / core second", Kind::Rate));
     }
-    let node = fleet_text::anything_that_stands(&card, &dir, DWELL, &[], None)?.node;
-    figures.extend(under_load::latencies(&runtime, &card, &node, &frames)?);
-    figures.extend(under_load::many(&frames)?);
     Ok(figures)
+}
+
+/// Pictures per second by the clock: hardware that runs a model has no core.
+fn by_the_clock(
+    model: &mut Model,
+    frames: &[Frame],
+    (label, provider): (&str, &str),
+    seconds: f64,
+) -> anyhow::Result<Vec<Figure>> {
+    let (id, fixed) = (model.card().id.clone(), model.card().batch);
+    let mut figures = Vec::new();
+    for batch in BATCHES.into_iter().filter(|batch| fixed.is_none_or(|fixed| fixed == *batch)) {
+        let some: Vec<&Frame> = frames.iter().cycle().take(batch).collect();
+        let mut pairs = Pairs::default();
+        for round in 1..=ROUNDS {
+            step(&format!("infer {id} {label}, batch {batch}, by the clock: round {round} of {ROUNDS}"));
+            let alone = per_second(seconds, batch, || Ok(model.run_alone(batch)?))?;
+            let ours = per_second(seconds, batch, || Ok(model.look(&some).map(drop)?))?;
+            pairs.push(ours, Some(alone));
+        }
+        let name = format!("infer.images_per_second_by_the_clock.{provider}.{id}.b{batch}");
+        figures.push(pairs.figure(name, "pictures / s by the clock", Kind::Rate));
+    }
+    Ok(figures)
+}
+
+/// Runs `work` for so many seconds and tells pictures per second.
+fn per_second(
+    seconds: f64,
+    pictures: usize,
+    mut work: impl FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<f64> {
+    // The first run of a new batch size allocates, and may be recorded.
+    work()?;
+    let (start, mut done) = (Instant::now(), 0);
+    while start.elapsed().as_secs_f64() < seconds {
+        work()?;
+        done += pictures;
+    }
+    Ok(done as f64 / start.elapsed().as_secs_f64())
 }
 
 /// The card in a folder; what is wrong with it is the user's mistake.

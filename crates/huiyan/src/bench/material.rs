@@ -10,8 +10,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, bounded};
 use decode::{Pool, PoolOptions};
 use flow::{
-    AccessUnit, CameraId, Codec, Frame, FrameId, HostPicture, MediaTime, Plane, Role, SessionId,
-    Timestamp,
+    AccessUnit, CameraId, Codec, Frame, FrameId, HostPicture, MediaTime, Plane, Role, SessionId, Timestamp,
 };
 use sim::{Clip, ClipUnit};
 
@@ -45,6 +44,12 @@ impl Keys {
         Ok(Self::of_clip(&film.clip))
     }
 
+    /// Those that simulated cameras send which play the shipped street: they are larger than pictures coded once a second.
+    pub fn of_cameras() -> anyhow::Result<Self> {
+        let film = render(&timelines(&[STREET.to_owned()])?, Codec::H264)?.pop();
+        Ok(Self::of_clip(&film.context("a street gives a film")?.clip))
+    }
+
     /// The key pictures of a file.
     pub fn of_file(path: &Path) -> anyhow::Result<Self> {
         Ok(Self::of_clip(&Clip::open(path)?))
@@ -74,13 +79,17 @@ impl Keys {
         self.pictures.iter().map(Bytes::len).sum::<usize>() / self.pictures.len().max(1)
     }
 
-    /// Decodes each of them once.
+    /// Decodes each of them once, in software.
     pub fn frames(&self) -> anyhow::Result<Vec<Frame>> {
+        self.frames_by(PoolOptions { threads: 1, ..PoolOptions::default() })
+    }
+
+    /// The same as these options say.
+    pub fn frames_by(&self, options: PoolOptions) -> anyhow::Result<Vec<Frame>> {
         let frames: Arc<Mutex<Vec<Frame>>> = Arc::default();
         let out = frames.clone();
-        let options = PoolOptions { threads: 1, queue: self.pictures.len(), ..PoolOptions::default() };
         let pool = Pool::new(
-            options,
+            PoolOptions { queue: self.pictures.len(), ..options },
             move |frame| out.lock().unwrap_or_else(PoisonError::into_inner).push(frame),
             |camera, fault| tracing::warn!(%camera, "{fault}"),
         )?;

@@ -15,6 +15,7 @@ mod decode;
 mod deliver;
 mod drain;
 mod gate;
+mod hardware;
 mod infer;
 mod ingest;
 mod material;

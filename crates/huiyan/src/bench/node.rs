@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
-use fleet::{Fleet, ModelCard};
+use fleet::{Fleet, ModelCard, Node};
 use infer::{Model, Runtime};
 use tokio::time::Instant;
 
 use super::arrivals::Arrivals;
 use super::cameras::Cameras;
 use super::decode::Floor;
+use super::hardware::{self, Hardware};
 use super::infer::{alone, load};
 use super::material::{Keys, TempFolder};
 use super::report::{Figure, Kind, Pairs, median};
@@ -62,11 +63,14 @@ pub struct Args {
     /// Folder of the model's card [default: models/street-demo]
     #[arg(long)]
     pub model: Option<PathBuf>,
+    #[command(flatten)]
+    pub hardware: Hardware,
 }
 
 impl Default for Args {
     fn default() -> Self {
-        Self { cameras: CAMERAS, seconds: SECONDS, video: None, model: None }
+        let hardware = Hardware::default();
+        Self { cameras: CAMERAS, seconds: SECONDS, video: None, model: None, hardware }
     }
 }
 
@@ -80,10 +84,12 @@ struct Bench {
     data: TempFolder,
     window: Duration,
     rounds: usize,
+    hardware: Node,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<Vec<Figure>> {
     let window = Duration::from_secs_f64(super::positive(args.seconds, "--seconds")? / ROUNDS as f64);
+    let hardware = args.hardware.node()?;
     let dir = model_dir(args.model.as_deref())?;
     let card = load(&dir)?;
     let mut floors = Floors::new(&card, args.video.as_deref())?;
@@ -96,6 +102,7 @@ pub fn run(args: &Args) -> anyhow::Result<Vec<Figure>> {
         dir,
         window,
         rounds: 0,
+        hardware,
     };
     let all = bench.cameras.count();
     let (few, many) = (bench.tally(FEW.min(all), &mut floors)?, bench.tally(all, &mut floors)?);
@@ -121,6 +128,7 @@ impl Bench {
         let mut fleet = fleet_text::anything_that_stands(&self.card, &self.dir, dwell, &urls, None)?;
         fleet.cameras.iter_mut().for_each(|camera| Arc::make_mut(camera).gate = None);
         (fleet.broker.host, fleet.broker.port) = (self.broker.ip().to_string(), self.broker.port());
+        hardware::choose(&mut fleet.node, &self.hardware);
         self.rounds += 1;
         fleet.data_dir = self.data.path().join(self.rounds.to_string());
         std::fs::create_dir_all(&fleet.data_dir)?;
@@ -220,7 +228,8 @@ impl Floors {
     fn new(card: &ModelCard, video: Option<&Path>) -> anyhow::Result<Self> {
         let keys = match video {
             Some(path) => Keys::of_file(path)?,
-            None => Keys::of_street((640, 360))?,
+            // The very pictures: what a picture takes goes by its bytes.
+            None => Keys::of_cameras()?,
         };
         let model = Model::open(&Runtime::load(None)?, Arc::new(card.clone()))?;
         Ok(Self { model, decode: Floor::new(&keys, FLOOR_PICTURES)? })
