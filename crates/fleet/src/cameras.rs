@@ -149,7 +149,15 @@ impl<'t, 'c, 'e> Cameras<'t, 'c, 'e> {
         let from_class = class.and_then(|class| class.model.as_ref());
         let model = if written("model") { own_model } else { from_class };
         let from_class = class.and_then(|class| class.watch.as_ref());
-        let watch = if written("situations") { own_watch.as_ref() } else { from_class };
+        // The class's own is calibrated for its own model.
+        let watch = match (written("situations"), written("model")) {
+            (false, false) => from_class.cloned(),
+            (true, _) => own_watch.map(|own| self.tables.calibrated(own, model.map(|model| &**model))),
+            (false, true) => {
+                from_class.map(|watch| self.tables.calibrated(watch.clone(), model.map(|model| &**model)))
+            }
+        };
+        let watch = watch.as_ref();
         if model.is_none() && !written("model") && !wrong {
             let problem = Problem::new("is missing", "name one here or in the camera's class");
             self.cx.report.add(place, &path.key("model"), None, problem);
@@ -191,6 +199,7 @@ impl<'t, 'c, 'e> Cameras<'t, 'c, 'e> {
             let Value::Map(fields) = &item.value else { continue };
             let path = path.index(index);
             let own = self.tables.watch(fields, &path, self.cx);
+            let own = own.map(|own| self.tables.calibrated(own, model.map(|model| &**model)));
             if let (Some(own), Some(model)) = (&own, model) {
                 self.tables.compare(&own.rules, model, fields.item("situations"), &path, self.cx);
             }

@@ -7,6 +7,7 @@
 mod address;
 mod broker;
 mod calendar;
+mod calibration;
 mod camera;
 mod cameras;
 mod card;
@@ -43,6 +44,7 @@ mod units;
 
 pub use broker::{Address, Broker, MqttVersion};
 pub use calendar::Calendar;
+pub use calibration::{CALIBRATION_FILE, Calibration};
 pub use camera::{Camera, Certificate, Location, Look, OnLongKeys, Priority, Sampling, Transport, Zone};
 pub use card::{
     Activation, Boxes, Channels, Extra, Filter, Head, Layout, ModelCard, NO_CLASS, Output, Range, Resize,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flow::{ClassName, SituationId};
 
-use crate::{Calendar, Confirm};
+use crate::{Calendar, Calibration, Confirm};
 
 /// A kind of situation, as the operator knows it.
 #[derive(Debug, Clone)]
@@ -67,6 +67,8 @@ pub struct Rule {
     pub windows: Option<Arc<Calendar>>,
     /// A second model that is asked before a situation begins; `None`: none is.
     pub confirm: Option<Confirm>,
+    /// What its stated confidence is worth with the camera's model; `None`: nobody has measured it.
+    pub calibration: Option<Arc<Calibration>>,
 }
 
 impl Rule {
@@ -86,6 +88,7 @@ impl Rule {
             cap_per_day: 20,
             windows: None,
             confirm: None,
+            calibration: None,
         }
     }
 

@@ -225,6 +225,8 @@ pub(crate) fn situation(
         cap_per_day: rule.whole("cap_per_day")? as u32,
         windows,
         confirm,
+        // Of a model: what looks is known of a camera.
+        calibration: None,
     };
     let text = |fields: &Fields, key| fields.text(key).map(Arc::<str>::from);
     let keep_evidence = fields.duration("keep_evidence");

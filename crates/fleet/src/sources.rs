@@ -113,6 +113,8 @@ pub(crate) fn read_map(
         &ROOT_KIND
     } else if std::ptr::eq(shape, &CODE_SET) {
         &CODE_SET_KIND
+    } else if std::ptr::eq(shape, &crate::calibration::FILE) {
+        &CALIBRATION_KIND
     } else {
         &CARD_KIND
     };
@@ -124,6 +126,7 @@ pub(crate) fn read_map(
 
 static ROOT_KIND: Kind = Kind::Map(&ROOT);
 static CODE_SET_KIND: Kind = Kind::Map(&CODE_SET);
+static CALIBRATION_KIND: Kind = Kind::Map(&crate::calibration::FILE);
 static CARD_KIND: Kind = Kind::Map(&crate::shapes::CARD);
 
 /// Reads a text file; what is wrong with it goes into the report.

@@ -1,13 +1,14 @@
 //! What cameras refer to by name: logins, models, situations, classes.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flow::{ClassName, ModelId, Polygon, SituationId, ZoneId};
 
+use crate::calibration::{self, Calibration};
 use crate::card::{self, Head};
 use crate::check::{Entry, Fields, Item, Value};
 use crate::codes::CodeSets;
@@ -82,6 +83,8 @@ pub(crate) struct Model {
     pub dir: PathBuf,
     pub classes: Vec<ClassName>,
     pub head: Head,
+    /// What its confidence is worth, by situation.
+    pub calibrations: BTreeMap<SituationId, Arc<Calibration>>,
 }
 
 /// What the cameras of a class share.
@@ -131,6 +134,8 @@ pub(crate) struct Tables {
     pub clock: Clock,
     /// Pairs of situation and model that were compared.
     compared: RefCell<HashSet<(SituationId, ModelId)>>,
+    /// Rules as they are with a model.
+    calibrated: RefCell<HashMap<(SituationId, ModelId), Arc<Rule>>>,
 }
 
 impl Tables {
@@ -154,6 +159,7 @@ impl Tables {
             used: RefCell::default(),
             clock,
             compared,
+            calibrated: RefCell::default(),
         };
         tables.classes =
             Known::read("class", "classes", root, cx, |entry, path, cx| tables.class(entry, path, cx));
@@ -168,6 +174,7 @@ impl Tables {
         if let (Some(watch), Some(model)) = (&watch, &model) {
             self.compare(&watch.rules, model, fields.item("situations"), path, cx);
         }
+        let watch = watch.map(|watch| self.calibrated(watch, model.as_deref()));
         let look = LookPart::read(fields.map("look"));
         if let (Some(look), Some(written)) = (&look, fields.map("look")) {
             look.resolve(written, &path.key("look"), &mut cx.report);
@@ -231,6 +238,23 @@ impl Tables {
             }
         }
         complete.then(|| Watch::new(rules))
+    }
+
+    /// The same, with what this model's confidence is worth.
+    pub fn calibrated(&self, watch: Watch, model: Option<&Model>) -> Watch {
+        let Some(model) = model else { return watch };
+        if model.calibrations.is_empty() && watch.rules.iter().all(|rule| rule.calibration.is_none()) {
+            return watch;
+        }
+        let rule = |rule: &Arc<Rule>| {
+            let mut known = self.calibrated.borrow_mut();
+            let made = known.entry((rule.situation.clone(), model.id.clone())).or_insert_with(|| {
+                let learned = model.calibrations.get(&rule.situation).filter(|learned| learned.is_of(rule));
+                Arc::new(Rule { calibration: learned.cloned(), ..(**rule).clone() })
+            });
+            made.clone()
+        };
+        Watch::new(watch.rules.iter().map(rule).collect())
     }
 
     /// Whether `model` can see what these rules count. `item` is the list that names the situations.
@@ -373,6 +397,8 @@ fn model(entry: &Entry, path: &Path<'_>, cx: &mut Context<'_>) -> Option<Model> 
     }
     let incomplete = cx.report.incomplete;
     let card = card::read(&dir, card::FileNeed::Pulled, &mut cx.report, &mut cx.hash);
+    let calibrations =
+        card.as_ref().map(|card| calibration::read(card, &mut cx.report, &mut cx.hash)).unwrap_or_default();
     // A card that cannot be read hides no names: only its own classes are unknown.
     cx.report.incomplete = incomplete;
     let card = card?;
@@ -382,5 +408,5 @@ fn model(entry: &Entry, path: &Path<'_>, cx: &mut Context<'_>) -> Option<Model> 
         cx.report.add(entry.place, path, Some(text), problem);
         return None;
     }
-    Some(Model { id: card.id, dir, classes: card.classes, head: card.head })
+    Some(Model { id: card.id, dir, classes: card.classes, head: card.head, calibrations })
 }

@@ -134,8 +134,10 @@ pub struct Event {
     pub began: Timestamp,
     /// The last look at which it was seen.
     pub last_seen: Timestamp,
-    /// How sure, 0..=1.
+    /// How sure, 0..=1: of so many such events in a hundred, so many were true where that was measured.
     pub confidence: Score,
+    /// How sure the rule is by itself, 0..=1, where [`confidence`](Self::confidence) is not that but what it is worth.
+    pub uncalibrated: Option<Score>,
     /// What takes part; at `ended`, as last seen.
     pub objects: Vec<EventObject>,
     /// The situation of this kind that was in the same place not long before: the same problem again.

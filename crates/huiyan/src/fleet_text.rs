@@ -29,6 +29,7 @@ pub fn event_json(event: &Event) -> serde_json::Value {
         "ended": ended,
         "captured": event.captured,
         "confidence": event.confidence,
+        "uncalibrated": event.uncalibrated,
         "confirmed_by": event.confirmed_by,
         "objects": event.objects.iter().map(|o| json!({
             "class": o.class, "score": o.score, "box": o.bbox.to_array(), "track": o.track,

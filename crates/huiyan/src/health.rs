@@ -19,11 +19,34 @@ pub struct Board {
     cameras: Mutex<BTreeMap<CameraId, Entry>>,
 }
 
+/// Situations that were seen and not told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HeldBack {
+    /// Of the last 24 hours, beyond a rule's `cap_per_day`.
+    pub by_cap: u32,
+    /// That second models have rejected, since the camera's state is kept.
+    pub by_second_model: u32,
+}
+
+impl HeldBack {
+    /// In words, each part where there is one.
+    fn notes(self) -> impl Iterator<Item = String> {
+        let cap = format!("{} situation(s) beyond a rule's cap_per_day are not told", self.by_cap);
+        let model = format!("a second model has held back {} situation(s)", self.by_second_model);
+        [(self.by_cap, cap), (self.by_second_model, model)]
+            .into_iter()
+            .filter(|(n, _)| *n > 0)
+            .map(|(_, note)| note)
+    }
+}
+
 /// A camera's health, and its time by state.
 #[derive(Debug, Clone)]
 pub struct Known {
     /// As merged from all stages.
     pub health: Health,
+    /// What its rules do not tell.
+    pub held_back: HeldBack,
     /// Since the program began to watch it.
     pub minutes: Minutes,
 }
@@ -42,8 +65,8 @@ struct Entry {
     nothing: Option<(Nothing, Timestamp)>,
     /// What the scene says of the camera, if it is not as it should be, and since when.
     suspended: Option<(String, Timestamp)>,
-    /// Situations that its rules hold back.
-    held_back: u32,
+    /// What its rules do not tell.
+    held_back: HeldBack,
     coverage: Coverage,
     published: Option<(Health, Instant)>,
 }
@@ -59,7 +82,7 @@ impl Entry {
             pictures: PictureHealth::new(limits),
             nothing: None,
             suspended: None,
-            held_back: 0,
+            held_back: HeldBack::default(),
             published: None,
         }
     }
@@ -70,14 +93,8 @@ impl Entry {
         if !health.state.is_watched() {
             return health;
         }
-        if self.held_back > 0 {
-            let note = format!("{} situation(s) beyond a rule's cap_per_day are not told", self.held_back);
-            health.note = [note, health.note]
-                .into_iter()
-                .filter(|note| !note.is_empty())
-                .collect::<Vec<_>>()
-                .join("; ");
-        }
+        let notes = self.held_back.notes().chain([health.note]).filter(|note| !note.is_empty());
+        health.note = notes.collect::<Vec<_>>().join("; ");
         let overlay = match (&self.nothing, &self.suspended) {
             (Some((nothing, since)), _) => Some((nothing.state(), nothing.to_string(), *since)),
             (None, Some((why, since))) => Some((CameraState::Suspended(why.clone()), why.clone(), *since)),
@@ -110,7 +127,7 @@ impl Entry {
     fn settle(&mut self, now: Instant) -> Known {
         let health = self.merged();
         self.coverage.enter(&health.state, now);
-        Known { health, minutes: self.coverage.at(now) }
+        Known { health, held_back: self.held_back, minutes: self.coverage.at(now) }
     }
 
     /// The same if it is news.
@@ -195,13 +212,13 @@ impl Board {
         })
     }
 
-    /// Takes what the scene says of the camera: why its zones are suspended, if they are, and how many situations its
-    /// rules hold back. To be published where it is news.
+    /// Takes what the scene says of the camera: why its zones are suspended, if they are, and how many situations are
+    /// held back. To be published where it is news.
     pub fn scene(
         &self,
         camera: &CameraId,
         suspended: Option<String>,
-        held_back: u32,
+        held_back: HeldBack,
         now: Instant,
     ) -> Option<Known> {
         self.with(camera, now, |entry| {
@@ -314,11 +331,25 @@ mod tests {
     fn a_moved_camera_is_suspended_and_what_is_held_back_is_noted() {
         let (board, camera, now) = board();
         board.session(streaming(&camera), now);
-        let told = board.scene(&camera, Some("the camera has moved".to_owned()), 0, now).unwrap().health;
+        let told = board
+            .scene(&camera, Some("the camera has moved".to_owned()), HeldBack::default(), now)
+            .unwrap()
+            .health;
         assert_eq!((told.state.name(), told.reason.as_str()), ("suspended", "the camera has moved"));
-        assert!(board.scene(&camera, Some("the camera has moved".to_owned()), 0, now).is_none(), "no news");
-        let told = board.scene(&camera, None, 3, now).unwrap().health;
+        assert!(
+            board.scene(&camera, Some("the camera has moved".to_owned()), HeldBack::default(), now).is_none(),
+            "no news"
+        );
+        let held_back = HeldBack { by_cap: 3, by_second_model: 0 };
+        let told = board.scene(&camera, None, held_back, now).unwrap().health;
         assert_eq!(told.state, CameraState::Streaming);
-        assert!(told.note.starts_with("3 situation(s) beyond"), "{}", told.note);
+        assert_eq!(told.note, "3 situation(s) beyond a rule's cap_per_day are not told");
+        let held_back = HeldBack { by_second_model: 1, ..held_back };
+        let told = board.scene(&camera, None, held_back, now).unwrap();
+        assert!(told.health.note.ends_with("not told; a second model has held back 1 situation(s)"));
+        assert_eq!(told.held_back, held_back, "the numbers, for who counts");
+        let more = HeldBack { by_second_model: 2, ..held_back };
+        assert!(board.scene(&camera, None, more, now).is_none(), "another number alone is no news");
+        assert_eq!(board.all(now)[0].held_back, more);
     }
 }

@@ -16,6 +16,7 @@ use publish::{Blur, Heard, Jpeg, OutboxError, Publisher, ReplyTo, SceneState};
 use scene::{Condition, Neighbours, Saved, Scene};
 
 use crate::confirm::{PATIENCE, Verdicts};
+use crate::health::HeldBack;
 use crate::pipeline::{OnEvent, Told};
 use crate::reference;
 use crate::versions::Infos;
@@ -51,7 +52,7 @@ impl Sight {
 }
 
 /// Told what a scene finds out about its camera: its condition, and how many situations its rules hold back.
-pub type OnCamera = Box<dyn Fn(&CameraId, Condition, u32) + Send>;
+pub type OnCamera = Box<dyn Fn(&CameraId, Condition, HeldBack) + Send>;
 
 /// What the stage counts.
 #[derive(Default)]
@@ -109,7 +110,7 @@ struct Watched {
     camera: Arc<Camera>,
     scene: Scene,
     /// What was told last.
-    told: (Condition, u32),
+    told: (Condition, HeldBack),
     /// A look came since its state was stored.
     changed: bool,
     asked: Vec<Asked>,
@@ -155,7 +156,7 @@ impl SceneStage {
         let new = |camera: &Arc<Camera>| Watched {
             camera: camera.clone(),
             scene: reference::scene(camera),
-            told: (Condition::Good, 0),
+            told: (Condition::Good, HeldBack::default()),
             changed: false,
             asked: Vec::new(),
         };
@@ -293,7 +294,11 @@ impl SceneStage {
         let at_ease = !wants_look && watched.asked.is_empty() && watched.scene.condition() == Condition::Good;
         self.gate.taken(&seen.frame, at_ease);
         self.tally.per_camera.get(id).inspect(|counter| counter.add(1));
-        let held_back = watched.scene.held_back().iter().map(|(_, _, n)| n).sum();
+        let sum = |list: Vec<(_, _, u32)>| list.iter().map(|(_, _, n)| n).sum();
+        let held_back = HeldBack {
+            by_cap: sum(watched.scene.held_back()),
+            by_second_model: sum(watched.scene.rejected()),
+        };
         let now = (watched.scene.condition(), held_back);
         if now != watched.told {
             watched.told = now;

@@ -20,6 +20,7 @@ pub(crate) struct Story {
     last_sent: Timestamp,
     /// Number of the next event.
     sequence: u32,
+    /// As the rule states it; events tell what that is worth.
     confidence: Score,
     /// Its things, as last seen.
     objects: Vec<EventObject>,
@@ -166,7 +167,8 @@ impl Story {
             first_seen: self.first_seen,
             began: self.began,
             last_seen: self.last_seen,
-            confidence: self.confidence,
+            confidence: rule.calibration.as_ref().map_or(self.confidence, |known| known.of(self.confidence)),
+            uncalibrated: rule.calibration.is_some().then_some(self.confidence),
             objects: self.objects.clone(),
             recurs: self.recurs,
             place: None,

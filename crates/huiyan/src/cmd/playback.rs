@@ -38,6 +38,8 @@ pub struct Playback {
     /// Where it is asked before situations begin.
     confirmer: Option<Confirmer>,
     verdicts: Verdicts,
+    /// Pictures of the videos are so far apart, whatever the files say.
+    lapse: Option<Duration>,
 }
 
 impl Playback {
@@ -49,7 +51,7 @@ impl Playback {
         let model = Model::open(&runtime, Arc::new(card))?;
         let tiles = camera.tiles.clone();
         let model = Tiled::new(model, input, nms_iou, batch, Arc::new(move |_| tiles.clone()));
-        Ok(Self { camera, model, batch, confirmer: None, verdicts: Verdicts::default() })
+        Ok(Self { camera, model, batch, confirmer: None, verdicts: Verdicts::default(), lapse: None })
     }
 
     /// Opens the second models that the camera's rules ask. `folders`: where each model is.
@@ -63,6 +65,11 @@ impl Playback {
             self.confirmer = Some(Confirmer::new(&Runtime::load(library)?, cards)?);
         }
         Ok(self)
+    }
+
+    /// The videos are time-lapse: their pictures are so far apart, on average, whatever the files say.
+    pub fn with_lapse(self, lapse: Option<Duration>) -> Self {
+        Self { lapse, ..self }
     }
 
     /// The camera, under the name of a video.
@@ -79,7 +86,7 @@ impl Playback {
         (fps, gate): (Option<f32>, bool),
         each: OnLook<'_>,
     ) -> anyhow::Result<Duration> {
-        let clip = Clip::open(video)?;
+        let clip = open(video, self.lapse)?;
         let camera = self.camera(video);
         // Without an answer nothing would ever begin.
         if self.confirmer.is_none() && confirm::asking([&camera]).next().is_some() {
@@ -139,14 +146,26 @@ impl Playback {
     }
 }
 
+/// A video, with the times of a time-lapse where it is one.
+fn open(video: &Path, lapse: Option<Duration>) -> anyhow::Result<Clip> {
+    let mut clip = Clip::open(video)?;
+    if let Some(lapse) = lapse {
+        let pictures = u32::try_from(clip.units.len()).unwrap_or(u32::MAX);
+        let longer = (lapse * pictures).as_secs_f64() / clip.duration.as_secs_f64().max(1e-3);
+        clip.units.iter_mut().for_each(|unit| unit.pts = unit.pts.mul_f64(longer));
+        clip.duration = lapse * pictures;
+    }
+    Ok(clip)
+}
+
 /// Only the pictures of a video, so many a second, in order.
 pub fn pictures(
     video: &Path,
-    start: Timestamp,
+    (start, lapse): (Timestamp, Option<Duration>),
     fps: f32,
     each: &mut dyn FnMut(Frame) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let clip = Clip::open(video)?;
+    let clip = open(video, lapse)?;
     let units = access_units(&clip, &camera_id(video), Sampling::Fps(fps), start);
     let (frames, feeder) = decoded(units, Masks::default())?;
     frames.iter().try_for_each(each)?;

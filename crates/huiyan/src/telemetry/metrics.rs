@@ -21,7 +21,7 @@ use publish::{BOUNDS_MS, Depth, EvidenceNumbers, Histogram, Link, Metrics};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::health::Known;
+use crate::health::{HeldBack, Known};
 use crate::pipeline::{Pipeline, Report};
 
 /// The content type of OpenMetrics 1.0, which `prometheus-client` writes.
@@ -144,6 +144,18 @@ impl Moment {
         }
         let states: Vec<_> = states.into_iter().map(|(state, n)| ([("state", state)], n as f64)).collect();
         pen.gauges("cameras", "Cameras in each state", None, &states)?;
+        let held =
+            |of: fn(&HeldBack) -> u32| self.cameras.iter().map(|known| f64::from(of(&known.held_back))).sum();
+        let held_back = [
+            ([("by", "cap_per_day")], held(|held| held.by_cap)),
+            ([("by", "second_model")], held(|held| held.by_second_model)),
+        ];
+        pen.gauges(
+            "situations_held_back",
+            "Situations seen and not told: in 24 hours beyond a rule's cap; since their cameras' state is kept by a second model",
+            None,
+            &held_back,
+        )?;
         let spent: Vec<_> =
             all.by_state().map(|(state, spent)| ([("state", state)], spent.as_secs_f64())).collect();
         pen.seconds("camera_time", "Time of all cameras, by their state", &spent)
@@ -225,8 +237,8 @@ impl Moment {
     /// Pictures: what waits, where it is kept, what went.
     fn evidence(&self, pen: &mut Pen<'_>) -> fmt::Result {
         let EvidenceNumbers { deleted, store } = &self.evidence;
-        let deleted = Why::ALL
-            .map(|why| ([("reason", why.name())], deleted.get(&why).copied().unwrap_or_default()));
+        let deleted =
+            Why::ALL.map(|why| ([("reason", why.name())], deleted.get(&why).copied().unwrap_or_default()));
         pen.counters("evidence_deleted", "Pictures deleted, on record", &deleted)?;
         let Some(store) = store else { return Ok(()) };
         let up = f64::from(u8::from(store.state.error.is_none()));

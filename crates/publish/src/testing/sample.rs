@@ -68,6 +68,7 @@ pub fn event(number: u64, sequence: u32) -> Event {
         began: time(60),
         last_seen: time(60 + 30 * i64::from(sequence)),
         confidence: Score::new(0.875).unwrap(),
+        uncalibrated: None,
         objects: seen()
             .into_iter()
             .map(|d| EventObject {

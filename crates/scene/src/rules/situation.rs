@@ -1,13 +1,16 @@
 //! A situation that is made of things which stand somewhere.
 
-use fleet::Rule;
+use fleet::{Per, Rule};
 use flow::{Detections, Event, EventId, EventObject, NormBox, Score, SituationKey, Timestamp};
 
+use super::side_by_side;
 use crate::story::{Seen, Story};
 use crate::tracker::{Presence, Stand, Track};
 
 /// A thing is gone when it was not there on so many clear looks in a row.
 const GONE_LOOKS: u32 = 3;
+/// What takes a group's place must have been seen standing there on so many looks.
+const HEIR_HITS: u32 = 2;
 /// A box of which this share lies in another is part of it.
 const INSIDE: f32 = 0.75;
 
@@ -104,6 +107,37 @@ impl Situation {
         self.story.objects().iter().any(|object| is_same(&object.bbox, place, iou))
     }
 
+    /// Of a group, what stands there now, when all that made it up is gone: a model boxes a heap of goods now as two
+    /// things, now as one with its cart, and a vendor moves a table. As long as anything of its kind stands where it stood,
+    /// it is the same stall.
+    fn take_heirs<'t>(&mut self, rule: &Rule, tracks: &'t [Track], present: &mut Vec<&'t Track>) -> Heirs {
+        let Some(things) = rule.kind.things().filter(|things| things.per == Per::Group) else {
+            return Heirs::None;
+        };
+        let here = |track: &&Track| {
+            let place = standing(rule, track).place();
+            track.presence == Presence::Seen
+                && things.classes.contains(&track.class)
+                && track.score.get() >= rule.min_score_of(&track.class)
+                && self.story.objects().iter().any(|object| side_by_side(&object.bbox, &place))
+        };
+        let here: Vec<&Track> = tracks.iter().filter(here).collect();
+        let stays = |track: &&&Track| {
+            let stand = standing(rule, track);
+            !stand.in_doubt() && stand.hits() >= HEIR_HITS
+        };
+        present.extend(here.iter().filter(stays));
+        for track in present.iter() {
+            self.members.retain(|member| member.track != track.id);
+            self.members.push(Member::new(rule, track));
+        }
+        match (present.is_empty(), here.is_empty()) {
+            (false, _) => Heirs::Found,
+            (true, false) => Heirs::Unclear,
+            (true, true) => Heirs::None,
+        }
+    }
+
     /// Makes a track, of which the rule holds, part of it; the next `updated` tells.
     pub fn join(&mut self, rule: &Rule, track: &Track) {
         self.members.push(Member::new(rule, track));
@@ -130,6 +164,10 @@ impl Situation {
                 Verdict::Gone(since) => gone.push((member.track, since)),
             }
         }
+        let mut heirs = Heirs::None;
+        if present.is_empty() && !unclear {
+            heirs = self.take_heirs(rule, tracks, &mut present);
+        }
         if !present.is_empty() {
             self.gone_since = None;
             // What has left the group for good is no longer looked for.
@@ -145,7 +183,7 @@ impl Situation {
             };
             return self.story.update(rule, seen, look);
         }
-        if unclear {
+        if unclear || heirs == Heirs::Unclear {
             return None;
         }
         let last = gone.iter().map(|(_, since)| *since).max().unwrap_or(now);
@@ -153,6 +191,15 @@ impl Situation {
         let over = now.duration_since(since).unsigned_abs() >= rule.end_after;
         over.then(|| self.story.end(rule, since, look))
     }
+}
+
+/// What stands where a group stood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heirs {
+    None,
+    /// Something of its kind was seen there, once: it may pass.
+    Unclear,
+    Found,
 }
 
 /// How sure: the mean score, lowered by the looks on which it was not seen.

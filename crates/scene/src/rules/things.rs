@@ -205,12 +205,25 @@ impl Things {
             .iter()
             .filter(|d| rule.with.contains(&d.class) && d.score.get() >= place.rule.min_score_of(&d.class))
             .collect();
-        for track in view.tracks {
-            if track.presence != Presence::Seen || !rule.things.classes.contains(&track.class) {
-                continue;
+        let is_thing =
+            |track: &&Track| track.presence == Presence::Seen && rule.things.classes.contains(&track.class);
+        let things: Vec<&Track> = view.tracks.iter().filter(is_thing).collect();
+        let places: Vec<NormBox> =
+            things.iter().map(|track| track.standing(rule.things.drift).place()).collect();
+        // Who stands beside one thing of a group is with all of it.
+        let mut with: Vec<bool> =
+            places.iter().map(|place| others.iter().any(|other| side_by_side(&other.bbox, place))).collect();
+        let mut next: Vec<usize> = (0..places.len()).filter(|at| with[*at]).collect();
+        while let Some(at) = next.pop() {
+            for other in 0..places.len() {
+                if !with[other] && side_by_side(&places[at], &places[other]) {
+                    with[other] = true;
+                    next.push(other);
+                }
             }
+        }
+        for (track, with) in things.into_iter().zip(with) {
             let stand = track.standing(rule.things.drift);
-            let with = others.iter().any(|other| side_by_side(&other.bbox, &stand.place()));
             let known = self.company.iter().position(|company| company.track == track.id);
             let index = known.unwrap_or_else(|| {
                 self.company.push(Company { track: track.id, looks: 0, with: 0 });

@@ -91,6 +91,7 @@ impl Load {
             began: self.began,
             last_seen: now,
             confidence: self.seen[0].score,
+            uncalibrated: None,
             objects: self.seen.iter().enumerate().map(|(n, seen)| object(n, seen)).collect(),
             recurs: None,
             place: None,

@@ -47,6 +47,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         card: &card,
         gate: false,
         pictures: false,
+        lenient: false,
     };
     let dwells = play.dwells()?;
     let settings = args.settings();

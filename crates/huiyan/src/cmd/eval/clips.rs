@@ -1,11 +1,12 @@
 //! `huiyan eval --clip`: real clips with their stated truth.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use fleet::{Camera, Fleet, ModelCard};
-use flow::{NormBox, Timestamp};
+use flow::{ModelId, NormBox, Timestamp};
 use serde_json::json;
 
 use super::figures::{Judged, Stretch};
@@ -33,7 +34,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     for clip in &args.clip {
         one(args, clip, &mut outcome).with_context(|| clip.display().to_string())?;
     }
-    outcome.sights = sights(&outcome.judged, &args.clip, args.start)?;
+    outcome.sights = sights(&outcome.judged, &args.clip, args.start, args.lapse)?;
     Ok(outcome)
 }
 
@@ -42,9 +43,11 @@ fn one(args: &Args, clip: &Path, outcome: &mut Outcome) -> anyhow::Result<()> {
     let beside = ["truth.yaml", "situations.json"].map(|end| clip.with_extension(end));
     let truth = beside.iter().find(|path| path.exists());
     let truth = truth.map(|path| read::truth(path, args.start, args.hours)).transpose()?;
-    let (camera, card) = subject(args, truth.as_ref().and_then(|t| t.zone.as_ref()))?;
+    let Subject { camera, card, models, library } =
+        subject(args, truth.as_ref().and_then(|t| t.zone.as_ref()))?;
     let mut events = Vec::new();
-    let mut playback = Playback::open(camera, card, None)?;
+    let playback = Playback::open(camera, card, library.as_deref())?;
+    let mut playback = playback.with_second_models(&models, library.as_deref())?.with_lapse(args.lapse);
     let length = playback.play(clip, args.start, (Some(FPS), false), &mut |_, _, new, _| {
         events.extend(new.to_vec());
         Ok(())
@@ -56,7 +59,7 @@ fn one(args: &Args, clip: &Path, outcome: &mut Outcome) -> anyhow::Result<()> {
     judged.truth.iter_mut().for_each(|there| {
         there.camera = camera.clone();
         if there.situation == read::STANDING {
-            there.at_least = STANDS;
+            there.at_least = stands(args);
         }
     });
     judged.stretches = vec![Stretch { camera, days: length.as_secs_f64() / 86_400.0, tags }];
@@ -76,15 +79,32 @@ fn one(args: &Args, clip: &Path, outcome: &mut Outcome) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// For how long a thing must stand, where the truth does not say.
+fn stands(args: &Args) -> Duration {
+    args.lapse.map_or(STANDS, |lapse| lapse * 2)
+}
+
+/// What is watched for, and with what.
+struct Subject {
+    camera: Camera,
+    card: ModelCard,
+    /// The folders of the configuration's models.
+    models: BTreeMap<ModelId, PathBuf>,
+    /// Where ONNX Runtime is, if that is configured.
+    library: Option<PathBuf>,
+}
+
 /// What is watched for: the fleet's first camera, or people who stand in the truth's zone, or anything that stands anywhere.
-fn subject(args: &Args, zone: Option<&(String, Vec<[f32; 2]>)>) -> anyhow::Result<(Camera, ModelCard)> {
+fn subject(args: &Args, zone: Option<&(String, Vec<[f32; 2]>)>) -> anyhow::Result<Subject> {
     let load = |dir: &Path| ModelCard::load(dir).map_err(|mistakes| UserError(mistakes.to_string()));
     if let Some(path) = &args.zones {
         let fleet = Fleet::load(path).map_err(|mistakes| UserError(mistakes.to_string()))?;
         let camera =
             fleet.cameras.first().with_context(|| format!("{}: no camera at all", path.display()))?;
         let dir = fleet.models.get(&camera.model).context("a camera's model is checked")?;
-        return Ok(((**camera).clone(), load(args.model.as_deref().unwrap_or(dir))?));
+        let card = load(args.model.as_deref().unwrap_or(dir))?;
+        let (models, library) = (fleet.models.clone(), fleet.node.onnxruntime.clone());
+        return Ok(Subject { camera: (**camera).clone(), card, models, library });
     }
     let dir = args
         .model
@@ -103,24 +123,31 @@ fn subject(args: &Args, zone: Option<&(String, Vec<[f32; 2]>)>) -> anyhow::Resul
     let yaml = format!(
         "site: eval\nmodels: {{ {id}: {dir} }}\nsituations:\n  {name}: {{ zh: 停留, en: something stands here, rule: {{ dwell: {{ classes: \
          {classes}, at_least: {stands}s }}, min_score: {score}, update_every: 1h, end_after: 1s }} }}\nclasses:\n  eval: {{ model: \
-         {id}, situations: [{name}], look: {{ sampling: {{ fps: {FPS} }}, at_most_every: 400ms, at_least_every: 10s }}, gate: off }}\n\
+         {id}, situations: [{name}], look: {{ sampling: {{ fps: {FPS} }}, at_most_every: 400ms, at_least_every: {apart}s }}, gate: off }}\n\
          cameras: [{{ id: any, class: eval, url: 'rtsp://127.0.0.1/', zones: {zones} }}]\n",
         id = card.id,
         dir = json!(std::path::absolute(dir)?),
         name = read::STANDING,
-        stands = STANDS.as_secs(),
+        stands = stands(args).as_secs(),
+        apart = args.lapse.map_or(10, |lapse| lapse.as_secs().max(10)),
         score = card.thresholds.score.max(0.3),
     );
     let fleet =
         Fleet::from_yaml_str(&yaml, Path::new(".")).map_err(|mistakes| UserError(mistakes.to_string()))?;
-    Ok(((**fleet.cameras.first().context("one camera was written")?).clone(), card))
+    let camera = (**fleet.cameras.first().context("one camera was written")?).clone();
+    Ok(Subject { camera, card, models: fleet.models, library: None })
 }
 
 /// When, what it is, of which situation, how sure, where.
 type Wanted = (Timestamp, What, String, Option<f32>, Vec<[f32; 4]>);
 
 /// Pictures of what was missed, told twice and told wrongly, out of the videos of these cameras.
-pub fn sights(judged: &Judged, videos: &[PathBuf], start: Timestamp) -> anyhow::Result<Vec<Sight>> {
+pub fn sights(
+    judged: &Judged,
+    videos: &[PathBuf],
+    start: Timestamp,
+    lapse: Option<Duration>,
+) -> anyhow::Result<Vec<Sight>> {
     let mut sights = Vec::new();
     for video in videos {
         let camera = playback::camera_id(video).to_string();
@@ -156,7 +183,7 @@ pub fn sights(judged: &Judged, videos: &[PathBuf], start: Timestamp) -> anyhow::
             continue;
         }
         let times: Vec<Timestamp> = wanted.iter().map(|w| w.0).collect();
-        let pictures = at(video, start, &times)?;
+        let pictures = at(video, (start, lapse), &times)?;
         for ((at, what, situation, confidence, boxes), picture) in wanted.into_iter().zip(pictures) {
             let Some(mut canvas) = picture else { continue };
             let boxed = |b: &[f32; 4]| NormBox::clamped(b[0], b[1], b[2], b[3]);
@@ -180,9 +207,13 @@ pub fn sights(judged: &Judged, videos: &[PathBuf], start: Timestamp) -> anyhow::
 }
 
 /// The pictures of a video nearest to these times, from before.
-fn at(video: &Path, start: Timestamp, times: &[Timestamp]) -> anyhow::Result<Vec<Option<Canvas>>> {
+fn at(
+    video: &Path,
+    when: (Timestamp, Option<Duration>),
+    times: &[Timestamp],
+) -> anyhow::Result<Vec<Option<Canvas>>> {
     let mut best: Vec<Option<(Timestamp, Canvas)>> = times.iter().map(|_| None).collect();
-    playback::pictures(video, start, FPS, &mut |frame| {
+    playback::pictures(video, when, FPS, &mut |frame| {
         for (time, best) in times.iter().zip(&mut best) {
             if frame.captured <= *time && best.as_ref().is_none_or(|(at, _)| *at < frame.captured) {
                 let picture = frame.pixels.on_host()?;

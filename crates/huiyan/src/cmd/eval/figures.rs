@@ -158,9 +158,24 @@ impl Judged {
 
     /// The reliability of what is said of a situation; of all with `None`.
     pub fn reliability(&self, situation: Option<&str>) -> Reliability {
+        let mine = self.told_of(situation);
+        reliability(mine.map(|(e, right)| (f64::from(e.confidence), right)))
+    }
+
+    /// The same of what the rules state by themselves, before that is calibrated.
+    pub fn reliability_uncalibrated(&self, situation: Option<&str>) -> Reliability {
+        reliability(self.statements(situation))
+    }
+
+    /// What the rules state by themselves of a situation, and whether it is true.
+    pub fn statements(&self, situation: Option<&str>) -> impl Iterator<Item = (f64, bool)> {
+        self.told_of(situation).map(|(e, right)| (f64::from(e.uncalibrated.unwrap_or(e.confidence)), right))
+    }
+
+    fn told_of(&self, situation: Option<&str>) -> impl Iterator<Item = (&Told, bool)> {
         let events = self.told.iter().zip(&self.verdicts.told);
-        let mine = events.filter(|(e, _)| situation.is_none_or(|s| s == e.situation));
-        reliability(mine.map(|(e, v)| (f64::from(e.confidence), *v != Verdict::Wrong)))
+        let mine = events.filter(move |(e, _)| situation.is_none_or(|s| s == e.situation));
+        mine.map(|(e, verdict)| (e, *verdict != Verdict::Wrong))
     }
 }
 

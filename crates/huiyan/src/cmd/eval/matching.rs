@@ -53,6 +53,8 @@ pub struct Told {
     pub until: Timestamp,
     /// How sure it was said to be when it began, 0..=1.
     pub confidence: f32,
+    /// How sure the rule was by itself, where that is not the same.
+    pub uncalibrated: Option<f32>,
 }
 
 /// What became of each.
@@ -154,6 +156,7 @@ mod tests {
             began: at(from + 60),
             until: at(to),
             confidence: 0.9,
+            uncalibrated: None,
         }
     }
 

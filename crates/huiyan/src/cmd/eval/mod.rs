@@ -6,6 +6,7 @@
 mod clean;
 mod clips;
 mod figures;
+mod fit;
 mod matching;
 mod noise;
 mod page;
@@ -48,6 +49,10 @@ pub struct Args {
     #[arg(long, requires = "clip")]
     zones: Option<PathBuf>,
 
+    /// With --clip: time-lapse, pictures so far apart; something must stay on three of them
+    #[arg(long, requires = "clip", value_parser = super::duration)]
+    lapse: Option<Duration>,
+
     /// Play days of rendered streets through detector, gate and scene, on simulated time
     #[arg(long)]
     rendered: bool,
@@ -69,6 +74,14 @@ pub struct Args {
     /// Have the model look at every picture
     #[arg(long)]
     no_gate: bool,
+    /// Believe weaker detections and less company, and smaller shares of a zone: there are false events then, from which to
+    /// learn what confidence is worth
+    #[arg(long, requires = "rendered")]
+    lenient: bool,
+    /// Learn what the stated confidence is worth and write it to this file; beside the model's card it is named
+    /// confidence.yaml, and events state what it says
+    #[arg(long, requires = "rendered")]
+    fit_confidence: Option<PathBuf>,
 
     /// Play clean days at the level of detections, with the noise in the model's noise.yaml
     #[arg(long, conflicts_with_all = ["rendered", "clip", "events"])]
@@ -188,7 +201,7 @@ fn files(args: &Args, events: &Path) -> anyhow::Result<Outcome> {
     judged.verdicts = matching::judge(&judged.told, &judged.truth);
     let kinds = judged.truth.iter().map(|t| &t.situation).chain(judged.told.iter().map(|e| &e.situation));
     judged.situations = read::names(kinds);
-    let sights = clips::sights(&judged, &args.video, args.start)?;
+    let sights = clips::sights(&judged, &args.video, args.start, None)?;
     Ok(Outcome {
         title: "Events against truth".into(),
         said,
@@ -211,6 +224,12 @@ impl Outcome {
             .iter()
             .map(|name| (name.clone(), json!(self.judged.reliability(Some(name)))))
             .collect();
+        let uncalibrated: serde_json::Map<_, _> = self
+            .judged
+            .situations
+            .iter()
+            .map(|name| (name.clone(), json!(self.judged.reliability_uncalibrated(Some(name)))))
+            .collect();
         let mut out = json!({
             "title": self.title,
             "said": self.said,
@@ -218,6 +237,7 @@ impl Outcome {
             "by": self.judged.split(),
             "reliability": reliability,
             "reliability_of_all": self.judged.reliability(None),
+            "reliability_uncalibrated": uncalibrated,
             "truth": self.judged.truth,
             "events": self.judged.told,
             "missed": wrong(page::What::Missed),
@@ -283,8 +303,9 @@ impl Outcome {
             let bins = curve.bins.iter().map(|b| format!("{:.2}→{:.2} ({})", b.stated, b.observed, b.events));
             let error = page::share(curve.expected_calibration_error);
             println!(
-                "confidence of {name}, stated→true (events): {}; calibration error {error}",
-                bins.collect::<Vec<_>>().join(", ")
+                "confidence of {name}, stated→true (events): {}; calibration error {error} (uncalibrated: {})",
+                bins.collect::<Vec<_>>().join(", "),
+                page::share(self.judged.reliability_uncalibrated(Some(name)).expected_calibration_error),
             );
         }
         for table in &self.tables {

@@ -277,6 +277,7 @@ pub fn measure(args: &Args, out: &Path) -> anyhow::Result<()> {
         card: &card,
         gate: false,
         pictures: false,
+        lenient: false,
     };
     let dwells = play.dwells()?;
     let settings = args.settings();

@@ -57,9 +57,14 @@ pub fn page(title: &str, said: &[String], judged: &Judged, sights: &[Sight]) -> 
             table(&mut out, &format!("{key}: {value}"), figures.iter());
         }
     }
-    out.push_str("<h2>Reliability of the confidence</h2><p>Of events that are said to be so sure, the share that is true.</p>");
+    out.push_str(
+        "<h2>Reliability of the confidence</h2><p>Of events that are said to be so sure, the share that is \
+                  true; then the same of what the rules state by themselves.</p>",
+    );
     for situation in &judged.situations {
         curve(&mut out, situation, &judged.reliability(Some(situation)));
+        let name = format!("{situation}, uncalibrated");
+        curve(&mut out, &name, &judged.reliability_uncalibrated(Some(situation)));
     }
     for what in [What::Missed, What::FalseAlarm, What::Duplicate] {
         let mine: Vec<_> = sights.iter().filter(|sight| sight.what == what).collect();

@@ -28,6 +28,8 @@ struct EventLine {
     ended: Option<Timestamp>,
     confidence: f32,
     #[serde(default)]
+    uncalibrated: Option<f32>,
+    #[serde(default)]
     objects: Vec<Object>,
 }
 
@@ -74,6 +76,7 @@ fn take(told: &mut Vec<Told>, line: EventLine) {
             began: line.began,
             until,
             confidence: line.confidence,
+            uncalibrated: line.uncalibrated,
         }),
     }
 }
@@ -98,6 +101,7 @@ pub fn told(events: &[flow::Event]) -> Vec<Told> {
                 last_seen: event.last_seen,
                 ended,
                 confidence: event.confidence.get(),
+                uncalibrated: event.uncalibrated.map(|score| score.get()),
                 objects: event.objects.iter().map(|o| Object { bbox: o.bbox.to_array() }).collect(),
             },
         );

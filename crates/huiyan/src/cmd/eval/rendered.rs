@@ -10,8 +10,8 @@ use infer::{Model, Runtime};
 use serde_json::json;
 use sim::street::{Plan, Setting};
 
-use super::street::{Play, Played};
-use super::{Args, Outcome};
+use super::street::{LENIENT_SCORE, Play, Played};
+use super::{Args, Outcome, fit};
 use crate::UserError;
 use crate::cmd::demo::model_dir;
 use crate::table::Table;
@@ -41,6 +41,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         card: &card,
         gate: !args.no_gate,
         pictures: args.html.is_some() || args.json,
+        lenient: args.lenient,
     };
     let hours = args.hours.unwrap_or(24.0);
     if !(0.2..=240.0).contains(&hours) {
@@ -60,7 +61,11 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         .collect();
     let began = std::time::Instant::now();
     let played = all(&play, &plans, args.jobs)?;
-    Ok(outcome(args, &plans, played, began.elapsed().as_secs_f64()))
+    let outcome = outcome(args, &plans, played, began.elapsed().as_secs_f64());
+    if let Some(path) = &args.fit_confidence {
+        fit::write(path, &outcome, &card, &play.rules()?)?;
+    }
+    Ok(outcome)
 }
 
 /// Plays every day; the results in the order of the plans.
@@ -121,6 +126,12 @@ fn outcome(args: &Args, plans: &[Plan], played: Vec<Played>, took: f64) -> Outco
             share(sum.inferred),
             share(sum.suspended),
         ),
+        match args.lenient {
+            true => format!(
+                "Rules as lenient as the model: every detection from {LENIENT_SCORE} on, half the company and shares."
+            ),
+            false => "Rules as they are shipped.".to_owned(),
+        },
         format!("It took {took:.0} s ({:.1} ms per look).", 1_000.0 * took / sum.looks.max(1) as f64),
     ];
     let rows = sum.detector.rows();
