@@ -405,6 +405,7 @@ pub fn runtime_for(node: &fleet::Node, data_dir: &Path) -> anyhow::Result<Runtim
     }
     let runtime = Runtime::load(node.onnxruntime.as_deref())?;
     let runtime = runtime.with_providers(&node.providers, Some(&engines));
+    let runtime = runtime.map(|runtime| runtime.with_max_batch(node.max_batch));
     let runtime = if node.cuda_graphs { runtime.and_then(Runtime::with_cuda_graphs) } else { runtime };
     runtime.map_err(|error| UserError(error.to_string()).into())
 }

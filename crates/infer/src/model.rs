@@ -412,8 +412,10 @@ fn read(card: &ModelCard) -> Result<Vec<u8>, ModelError> {
 /// A session whose part on the processor has so many threads, the caller's among them. A provider that was asked for and does not work is
 /// an error.
 fn start(runtime: &Runtime, content: &[u8], card: &ModelCard, threads: usize) -> ort::Result<Session> {
+    let providers = runtime.providers();
+    let input = if providers.asks_for_input(card) { only_input(runtime, content)? } else { None };
     Session::builder(runtime.environment())?
-        .with_execution_providers(runtime.providers().of(card))?
+        .with_execution_providers(providers.of(card, input.as_deref()))?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_parallel_execution(false)?
         .with_intra_threads(threads)?
@@ -424,6 +426,17 @@ fn start(runtime: &Runtime, content: &[u8], card: &ModelCard, threads: usize) ->
         // A memory plan is kept per input shape: worth it only where there is one shape.
         .with_memory_pattern(card.batch.is_some())?
         .commit_from_memory(content)
+}
+
+/// The name of the model's input where it has but one, as the processor's own session of it says.
+fn only_input(runtime: &Runtime, content: &[u8]) -> ort::Result<Option<String>> {
+    let builder = Session::builder(runtime.environment())?.with_intra_threads(1)?;
+    let session =
+        builder.with_optimization_level(GraphOptimizationLevel::Disable)?.commit_from_memory(content)?;
+    Ok(match session.inputs() {
+        [input] => Some(input.name().to_owned()),
+        _ => None,
+    })
 }
 
 fn detections(

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fleet::{ModelCard, Provider};
+use fleet::{Layout, ModelCard, Provider};
 use ort::ep::{self, ExecutionProvider, ExecutionProviderDispatch};
 
 use crate::device::Memory;
@@ -16,6 +16,8 @@ pub(crate) struct Providers {
     engines: Option<PathBuf>,
     /// Runs are recorded as CUDA graphs.
     graphs: bool,
+    /// Pictures per run at most, for models that take any number; 0: not said.
+    max_batch: usize,
 }
 
 impl Runtime {
@@ -35,8 +37,17 @@ impl Runtime {
             });
         }
         let engines = engines.map(Path::to_owned);
-        self.set_providers(Providers { list: list.to_vec(), engines, graphs: false });
+        self.set_providers(Providers { list: list.to_vec(), engines, ..Providers::default() });
         Ok(self)
+    }
+
+    /// How many pictures a run has at most, where a model takes any number. To be said after the providers: TensorRT builds one
+    /// engine for all numbers up to this instead of another whenever a larger one comes, which takes minutes each.
+    pub fn with_max_batch(mut self, pictures: usize) -> Self {
+        let mut providers = self.providers().clone();
+        providers.max_batch = pictures;
+        self.set_providers(providers);
+        self
     }
 
     /// Has the models' runs recorded as CUDA graphs and played back. Which models that is possible for is seen when they are
@@ -100,14 +111,20 @@ impl Providers {
         self.list.iter().copied().find(|p| matches!(p, Provider::Cuda | Provider::TensorRt))
     }
 
-    /// What a session of this model is told. Empty: the processor alone, which needs no registration.
-    pub fn of(&self, card: &ModelCard) -> Vec<ExecutionProviderDispatch> {
+    /// Whether [`of`](Self::of) has to know what the model's input is called.
+    pub fn asks_for_input(&self, card: &ModelCard) -> bool {
+        self.list.contains(&Provider::TensorRt) && card.batch.is_none() && self.max_batch > 0
+    }
+
+    /// What a session of this model, whose only input has this name, is told. Empty: the processor alone, which needs no
+    /// registration.
+    pub fn of(&self, card: &ModelCard, input: Option<&str>) -> Vec<ExecutionProviderDispatch> {
         let one = |provider: &Provider| {
             let built = match provider {
                 Provider::Cpu => return None,
                 Provider::Cuda => self.cuda().build(),
                 Provider::OpenVino => ep::OpenVINO::default().build(),
-                Provider::TensorRt => self.tensor_rt(card).build(),
+                Provider::TensorRt => self.tensor_rt(card, input).build(),
             };
             // Registration fails where a library or a driver is missing; the next provider must not step in unasked.
             Some(built.error_on_failure())
@@ -121,8 +138,18 @@ impl Providers {
     }
 
     /// Half precision, and engines that are built once per model, machine and TensorRT version.
-    fn tensor_rt(&self, card: &ModelCard) -> ep::TensorRT {
+    fn tensor_rt(&self, card: &ModelCard, input: Option<&str>) -> ep::TensorRT {
         let mut tensor_rt = ep::TensorRT::default().with_fp16(true);
+        if let Some(input) = input.filter(|_| self.asks_for_input(card)) {
+            let shape = |pictures: usize| match card.layout {
+                Layout::Nchw => format!("{input}:{pictures}x3x{}x{}", card.height, card.width),
+                Layout::Nhwc => format!("{input}:{pictures}x{}x{}x3", card.height, card.width),
+            };
+            tensor_rt = tensor_rt
+                .with_profile_min_shapes(shape(1))
+                .with_profile_opt_shapes(shape(self.max_batch))
+                .with_profile_max_shapes(shape(self.max_batch));
+        }
         if self.graphs && self.recorder() == Some(Provider::TensorRt) {
             tensor_rt = tensor_rt.with_cuda_graph(true);
         }
@@ -164,8 +191,8 @@ mod tests {
     fn the_processor_needs_no_registration_and_the_others_are_told_apart() {
         let card = crate::testing::card(416, 416, 80);
         let of = |list: &[Provider]| {
-            let providers = Providers { list: list.to_vec(), engines: Some("engines".into()), graphs: false };
-            providers.of(&card).iter().map(|p| p.name()).collect::<Vec<_>>()
+            let providers = Providers { list: list.to_vec(), ..Providers::default() };
+            providers.of(&card, None).iter().map(|p| p.name()).collect::<Vec<_>>()
         };
         assert_eq!(of(&[]), [""; 0]);
         assert_eq!(of(&[Provider::Cpu]), [""; 0]);
@@ -186,8 +213,8 @@ mod tests {
             fleet::ModelCard { sha256: "0123456789abcdef".to_owned(), ..crate::testing::card(8, 8, 1) };
         let made = |engines: Option<&str>, graphs| {
             let list = vec![Provider::TensorRt, Provider::Cuda];
-            let providers = Providers { list, engines: engines.map(Into::into), graphs };
-            (options(&providers.tensor_rt(&card)), options(&providers.cuda()))
+            let providers = Providers { list, engines: engines.map(Into::into), graphs, max_batch: 16 };
+            (options(&providers.tensor_rt(&card, Some("images"))), options(&providers.cuda()))
         };
         let (kept, _) = made(Some("/var/lib/engines"), false);
         for said in [
@@ -196,6 +223,9 @@ mod tests {
             r#""trt_engine_cache_path": "/var/lib/engines""#,
             r#""trt_engine_cache_prefix": "test-0123456789ab""#,
             r#""trt_timing_cache_path": "/var/lib/engines""#,
+            // One engine for every number of pictures.
+            r#""trt_profile_min_shapes": "images:1x3x8x8""#,
+            r#""trt_profile_max_shapes": "images:16x3x8x8""#,
         ] {
             assert!(kept.contains(said), "{said} in {kept}");
         }
@@ -214,11 +244,19 @@ mod tests {
             error,
             "node.cuda_graphs is on, but node.providers has neither cuda nor tensorrt (it has cpu)"
         );
-        let of = |list: &[Provider]| Providers { list: list.to_vec(), engines: None, graphs: true };
+        let of = |list: &[Provider]| Providers {
+            list: list.to_vec(),
+            graphs: true,
+            max_batch: 16,
+            ..Providers::default()
+        };
         let any = crate::testing::card(8, 8, 1);
         let fixed = fleet::ModelCard { batch: Some(4), ..any.clone() };
         assert_eq!(of(&[Provider::Cuda]).graphs_of(&any), Ok(true));
         assert_eq!(of(&[Provider::TensorRt, Provider::Cuda]).graphs_of(&fixed), Ok(true));
+        assert!(
+            !of(&[Provider::TensorRt]).asks_for_input(&fixed) && !of(&[Provider::Cuda]).asks_for_input(&any)
+        );
         let error = of(&[Provider::TensorRt, Provider::Cuda]).graphs_of(&any).unwrap_err();
         assert!(error.contains("batch: 8"), "{error}");
         assert!(options(&of(&[Provider::Cuda]).cuda()).contains(r#""enable_cuda_graph": "true""#));
