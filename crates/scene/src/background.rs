@@ -91,6 +91,8 @@ pub(crate) struct Background {
 struct Scratch {
     /// 1 where the pictures of the past differ and no patch has been found yet.
     differs: Vec<u8>,
+    /// The same without small gaps.
+    closed: Vec<u8>,
     /// The patch that a cell belongs to; 0: none.
     labels: Vec<u32>,
     /// 1 where the model sees nothing: there the long picture may follow.
@@ -211,13 +213,18 @@ impl Background {
         self.judged = Some(now);
         let mut scratch = SCRATCH.take();
         scratch.fit(self.long.len());
-        self.judge(luma, detections, seconds, &mut scratch);
-        self.cover_with(standing, &scratch.light);
+        self.judge((luma, detections), standing, seconds, &mut scratch);
         SCRATCH.set(scratch);
     }
 
     /// Says what is covered now, and moves the long picture on.
-    fn judge(&mut self, luma: &Luma, detections: &[Detection], seconds: f32, scratch: &mut Scratch) {
+    fn judge(
+        &mut self,
+        (luma, detections): (&Luma, &[Detection]),
+        standing: impl Iterator<Item = NormBox>,
+        seconds: f32,
+        scratch: &mut Scratch,
+    ) {
         self.note_open(detections, scratch);
         scratch.light.compare(&self.short, &self.long, &scratch.open, self.columns);
         let patches = self.patches(scratch);
@@ -251,6 +258,7 @@ impl Background {
             self.covered[at] = false;
         }
         patches.iter().flat_map(|patch| &patch.runs).for_each(|run| scratch.labels[run.clone()].fill(0));
+        self.cover_with(standing, &scratch.light);
         self.take_long(seconds, scratch);
     }
 
@@ -415,17 +423,18 @@ impl Background {
 
     /// The connected patches among the cells that differ; their cells have their label.
     fn patches(&self, scratch: &mut Scratch) -> Vec<Patch> {
-        let Scratch { differs, labels, light, .. } = scratch;
+        let Scratch { differs, closed, labels, light, .. } = scratch;
         for ((differs, short), expected) in differs.iter_mut().zip(&self.short).zip(&light.expected) {
             *differs = u8::from(is_different(*short, *expected));
         }
         self.forgive_shaking(differs, &light.expected);
+        close(differs, closed, self.columns);
         let mut runs: Vec<Run> = Vec::new();
         // The runs of the row above.
         let mut above = 0..0;
         for row in 0..self.rows {
             let first = runs.len();
-            find_runs(differs, row * self.columns..(row + 1) * self.columns, &mut runs);
+            find_runs(closed, row * self.columns..(row + 1) * self.columns, &mut runs);
             for index in first..runs.len() {
                 for upper in above.clone() {
                     let (here, there) = (runs[index].cells.clone(), runs[upper].cells.clone());
@@ -559,6 +568,19 @@ impl Scratch {
         self.labels.resize(cells, 0);
         self.open.resize(cells, 1.0);
     }
+}
+
+/// Fills gaps of one or two cells: of what is striped, as barriers are, every other cell is as grey as the ground.
+fn close(differs: &[u8], closed: &mut Vec<u8>, columns: usize) {
+    closed.clear();
+    closed.extend_from_slice(differs);
+    let beyond = 2 * columns;
+    let across = closed.iter_mut().skip(2).zip(differs.windows(5));
+    across.for_each(|(cell, near)| *cell |= (near[0] | near[1]) & (near[3] | near[4]));
+    let Some(inside) = differs.len().checked_sub(2 * beyond) else { return };
+    let rows = |row: usize| differs[row * columns..][..inside].iter();
+    let down = closed[beyond..].iter_mut().zip(rows(0)).zip(rows(1)).zip(rows(3)).zip(rows(4));
+    down.for_each(|((((cell, a), b), c), d)| *cell |= (a | b) & (c | d));
 }
 
 /// The runs of cells that differ in a row. Next to none do: eight cells at a time are passed over.

@@ -165,3 +165,119 @@ fn it_is_saved_and_goes_on() {
         assert_eq!(share(&mut background), None);
     }
 }
+
+/// A smooth road, as asphalt is at 160 columns.
+fn asphalt(x: usize, y: usize, _: f32) -> f32 {
+    100.0 + ((x * 7 + y * 13) % 5) as f32
+}
+
+#[test]
+fn ground_that_was_hidden_while_the_light_changed_is_no_thing_afterwards() {
+    let mut road = Road::new();
+    let mut background = empty(&mut road);
+    // A lorry for two hours, and dusk meanwhile: what the model sees is never taken up, nor is the ground under it.
+    let lorry = |x: usize, y: usize, road: f32| {
+        if (20..50).contains(&x) && (12..32).contains(&y) { 60.0 + 30.0 * (x % 2) as f32 } else { road }
+    };
+    let seen = Detection {
+        class: flow::ClassName::new("truck"),
+        score: flow::Score::new(0.9).unwrap(),
+        bbox: NormBox::new(0.25, 0.26, 0.63, 0.72).unwrap(),
+    };
+    for look in 0..720 {
+        let light = 1.0 - 0.5 * look as f32 / 720.0;
+        background.look(
+            &road.look(light, lorry),
+            std::slice::from_ref(&seen),
+            std::iter::empty(),
+            at(300 + 10 * look),
+        );
+    }
+    for look in 0..60 {
+        background.look(&road.look(0.5, same), &[], std::iter::empty(), at(7_500 + 10 * look));
+        assert!(look < 6 || share(&mut background) == Some(0.0), "look {look}: {:?}", share(&mut background));
+    }
+}
+
+#[test]
+fn many_things_that_pass_at_once_leave_nothing_behind() {
+    let mut road = Road::new();
+    let mut background = empty(&mut road);
+    // Seven bicycles, at one look, which no model sees; at the next they have gone.
+    let crowd = |x: usize, y: usize, road: f32| {
+        if x % 11 < 5 && (20..28).contains(&y) { 20.0 + 40.0 * ((x / 2 + y) % 2) as f32 } else { road }
+    };
+    background.look(&road.look(1.0, crowd), &[], std::iter::empty(), at(210));
+    for look in 22..60 {
+        background.look(&road.look(1.0, same), &[], std::iter::empty(), at(10 * look));
+        assert!(
+            look < 28 || share(&mut background) == Some(0.0),
+            "look {look}: {:?}",
+            share(&mut background)
+        );
+    }
+}
+
+#[test]
+fn clouds_that_pass_suspend_nothing_and_hide_no_thing() {
+    let mut road = Road::new();
+    let mut background = empty(&mut road);
+    // Soft shadows of clouds cross the street within seconds: half of the light, everywhere in turn.
+    for look in 0..600_u32 {
+        let light = |x: usize| 0.75 + 0.25 * (look as f32 * 0.9 + x as f32 / 25.0).sin();
+        let picture = road.look(1.0, |x, y, road| {
+            let grey = if look >= 200 { with_box(x, y, road) } else { road };
+            grey * light(x)
+        });
+        background.look(&picture, &[], std::iter::empty(), at(300 + 10 * i64::from(look)));
+        let share = share(&mut background).expect("it is only light");
+        match look {
+            0..200 => assert_eq!(share, 0.0, "look {look}"),
+            212.. => assert!(share > 0.02, "look {look}: {share}"),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_shadow_that_a_model_takes_for_a_car_covers_nothing_and_cartons_as_grey_as_the_road_do() {
+    let car = NormBox::new(0.4, 0.3, 0.7, 0.7).unwrap();
+    let played = |change: fn(usize, usize, f32) -> f32| {
+        let mut road = Road::new();
+        let mut background = Background::default();
+        let mut shares = Vec::new();
+        for look in 0..200 {
+            let picture = road.look(1.0, |x, y, road| {
+                let ground = asphalt(x, y, road);
+                if look < 100 { ground } else { change(x, y, ground) }
+            });
+            background.look(&picture, &[], (look >= 100).then_some(car).into_iter(), at(10 * look));
+            shares.extend(share(&mut background).filter(|_| look > 130));
+        }
+        shares
+    };
+    // The corner of a roof's shadow.
+    let corner = |x: usize, y: usize, road: f32| if x > 38 && y > 17 + x / 16 { road * 0.6 } else { road };
+    assert!(played(corner).iter().all(|share| *share == 0.0), "{:?}", played(corner));
+    // Edges, and faces between them that differ from the road by less than light does.
+    let cartons = |x: usize, y: usize, road: f32| {
+        let inside = (34..54).contains(&x) && (15..30).contains(&y);
+        if inside && (x % 5 == 0 || y % 5 == 0) { road - 12.0 } else { road }
+    };
+    assert!(played(cartons).iter().all(|share| *share > 0.08), "{:?}", played(cartons));
+}
+
+#[test]
+fn stripes_between_which_the_road_shows_are_one_thing() {
+    let mut road = Road::new();
+    let mut background = empty(&mut road);
+    let barrier = |x: usize, y: usize, road: f32| {
+        let inside = (30..50).contains(&x) && (20..26).contains(&y);
+        if inside && x % 3 == 0 { road + 90.0 } else { road }
+    };
+    for look in 100..130 {
+        background.look(&road.look(1.0, barrier), &[], std::iter::empty(), at(2 * look));
+    }
+    let truth = 120.0 / (COLUMNS * ROWS) as f32;
+    assert!(share(&mut background).unwrap() > truth * 0.8, "{:?}", share(&mut background));
+}
