@@ -8,7 +8,8 @@
 //!
 //! A broker may die again before it has written down what was sent again, so that is kept like the rest. A connection that
 //! breaks off again and again must still come to what is new: what was sent before goes last ([`Message::repeats`]), and
-//! of what was sent more than once only the latest [`REPEATED_MAX`] are kept.
+//! of what was sent more than once only the youngest [`REPEATED_MAX`] are kept: what was made last, not what was acknowledged
+//! last, since the youngest are sent first each time.
 //!
 //! [`Message::repeats`]: super::rows::Message::repeats
 
@@ -58,7 +59,7 @@ pub(super) fn forget(transaction: &Transaction, before: i64) -> rusqlite::Result
 pub(super) fn recall(transaction: &Transaction) -> rusqlite::Result<Depth> {
     transaction.execute(
         "DELETE FROM sent WHERE id IN (SELECT id FROM sent JOIN repeats USING (id)
-                                       ORDER BY acked DESC, id DESC LIMIT -1 OFFSET ?1)",
+                                       ORDER BY id DESC LIMIT -1 OFFSET ?1)",
         [REPEATED_MAX as i64],
     )?;
     let count = |kind: &str| {
