@@ -128,3 +128,30 @@ fn real_clips_have_the_situations_that_their_truth_states() {
     let inks: std::collections::HashSet<_> = picture.pixels().map(|p| p.0).collect();
     assert!(inks.len() >= 5, "names, what was seen, clocks and an axis: {inks:?}");
 }
+
+/// A real car park over a day, a picture every five minutes: shadows wander, lamps go on, one picture is torn, and no car
+/// comes. The pictures are five minutes apart, whatever the file says.
+#[test]
+fn a_day_of_an_empty_car_park_has_no_situation() {
+    let Some(lot) = shared("media/empty-lot-day-timelapse.mp4") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    if util::yolox_nano(dir.path()).is_none() {
+        return;
+    }
+    let fleet = "\
+site: eval
+models: {yolox-nano: yolox-nano}
+situations:
+  illegal_parking: {zh: 机动车乱停放, en: illegal parking, rule: {dwell: {classes: [car, truck, bus], at_least: 10min}, min_score: 0.5}}
+  road_obstructed: {zh: 道路堵塞, en: road obstructed, rule: {coverage: {share: 0.15, at_least: 10min}}}
+classes:
+  lot: {model: yolox-nano, situations: [illegal_parking, road_obstructed], look: {at_most_every: 1min, at_least_every: 5min}, gate: off}
+cameras:
+  - {id: lot, class: lot, url: 'rtsp://127.0.0.1/', zones: [{id: lot, polygon: [[0.05, 0.35], [0.95, 0.35], [0.95, 0.95], [0.05, 0.95]]}]}
+";
+    write(dir.path(), "lot.yaml", fleet);
+    let day = ["--clip", lot.to_str().unwrap(), "--lapse", "5min", "--zones", "lot.yaml", "--json"];
+    let found = eval(&day, dir.path());
+    assert_eq!(found["events"], serde_json::json!([]), "{found}");
+    assert!(found["said"][0].as_str().unwrap().contains("45600 s"), "152 pictures, 12 h 40 min: {found}");
+}

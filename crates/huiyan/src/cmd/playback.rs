@@ -209,18 +209,15 @@ fn finish(feeder: Feeder) -> anyhow::Result<()> {
 /// The file's pictures as a camera would have sent them.
 fn access_units(clip: &Clip, camera: &CameraId, sampling: Sampling, start: Timestamp) -> Vec<AccessUnit> {
     let session = SessionId::next();
-    let mut next_look = Duration::ZERO;
+    let wanted = match sampling {
+        Sampling::Keyframes => Vec::new(),
+        Sampling::Fps(fps) => looked_at(clip, fps),
+    };
     let units = clip.units.iter().enumerate().filter_map(|(sequence, unit)| {
         let role = match sampling {
             Sampling::Keyframes if !unit.key => return None,
             Sampling::Keyframes => Role::Alone,
-            Sampling::Fps(fps) => {
-                let deliver = unit.pts >= next_look;
-                if deliver {
-                    next_look = unit.pts + Duration::from_secs_f32(0.999 / fps);
-                }
-                Role::Chained { deliver }
-            }
+            Sampling::Fps(_) => Role::Chained { deliver: wanted[sequence] },
         };
         Some(AccessUnit {
             camera: camera.clone(),
@@ -237,6 +234,22 @@ fn access_units(clip: &Clip, camera: &CameraId, sampling: Sampling, start: Times
         })
     });
     units.collect()
+}
+
+/// Which pictures are looked at, so many a second: in the order of their times, which is not that of the file where pictures
+/// refer to later ones.
+fn looked_at(clip: &Clip, fps: f32) -> Vec<bool> {
+    let mut order: Vec<usize> = (0..clip.units.len()).collect();
+    order.sort_by_key(|&at| clip.units[at].pts);
+    let mut wanted = vec![false; order.len()];
+    let mut next_look = Duration::ZERO;
+    for at in order {
+        if clip.units[at].pts >= next_look {
+            wanted[at] = true;
+            next_look = clip.units[at].pts + Duration::from_secs_f32(0.999 / fps);
+        }
+    }
+    wanted
 }
 
 /// A camera's id out of a file's name.

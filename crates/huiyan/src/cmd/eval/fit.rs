@@ -14,7 +14,7 @@ use super::Outcome;
 use crate::UserError;
 
 /// Events of one group before groups are pooled.
-const GROUP: usize = 20;
+const GROUP: usize = 10;
 /// What is stated is told apart no finer than this.
 const FINEST: f64 = 0.005;
 
