@@ -3,6 +3,7 @@
 
 mod bare;
 mod broker;
+mod inbox;
 mod load;
 mod receiver;
 
@@ -142,6 +143,8 @@ pub fn run(args: &Args) -> anyhow::Result<Vec<Figure>> {
     step(&format!("deliver: the broker is away for {} s", args.outage));
     let floor = super::report::median(bare.1.into_iter());
     figures.extend(outage(args, &ours, &mut load, &mut broker, &receiver, floor)?);
+    step("deliver: a desk that was away");
+    figures.push(inbox::measure(&runtime, &fleet, &ours, &mut load, &dir)?);
     let all: Vec<_> = (from..load.made()).map(|n| load.id(n)).collect();
     let (lost, doubled) = receiver.judge(all.iter().copied());
     figures.push(Figure::plain("deliver.events", all.len() as f64, "events"));
