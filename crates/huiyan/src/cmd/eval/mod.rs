@@ -74,8 +74,7 @@ pub struct Args {
     /// Have the model look at every picture
     #[arg(long)]
     no_gate: bool,
-    /// Believe weaker detections and less company, and smaller shares of a zone: there are false events then, from which to
-    /// learn what confidence is worth
+    /// Believe weaker detections and less company: there are false events then, from which to learn what confidence is worth
     #[arg(long, requires = "rendered")]
     lenient: bool,
     /// Learn what the stated confidence is worth and write it to this file; beside the model's card it is named

@@ -128,7 +128,7 @@ fn outcome(args: &Args, plans: &[Plan], played: Vec<Played>, took: f64) -> Outco
         ),
         match args.lenient {
             true => format!(
-                "Rules as lenient as the model: every detection from {LENIENT_SCORE} on, half the company and shares."
+                "Rules as lenient as the model: every detection from {LENIENT_SCORE} on, half the company."
             ),
             false => "Rules as they are shipped.".to_owned(),
         },

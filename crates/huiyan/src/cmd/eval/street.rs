@@ -205,7 +205,8 @@ fn lenient(camera: Camera) -> Camera {
         rule.min_score = rule.min_score.min(LENIENT_SCORE);
         match &mut rule.kind {
             RuleKind::Together(rule) => rule.share /= 2.0,
-            RuleKind::Coverage(rule) => rule.share /= 2.0,
+            // What `coverage` states is in shares of its own `share`: with another one it would state something else.
+            RuleKind::Coverage(_) => {}
             RuleKind::Dwell(_) | RuleKind::Count(_) | RuleKind::Cross(_) | RuleKind::Model(_) => {}
         }
         Arc::new(rule)
