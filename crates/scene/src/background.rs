@@ -229,10 +229,13 @@ impl Background {
         scratch.light.compare(&self.short, &self.long, &scratch.open, self.columns);
         let patches = self.patches(scratch);
         let expected = &scratch.light.expected;
-        // Still to be seen now: the short picture shows for a while what has passed.
+        // Seen at the judgement before and still now: the short picture shows for a while what has passed,
+        // where looks follow each other so fast.
         let seen = |at: &usize| {
             let (now, was) = (f32::from(luma.cells()[*at]), expected[*at]);
-            is_different(now, was) && (now > was) == (self.short[*at] > was)
+            (self.stayed[*at] > 0.0 || seconds > NEW)
+                && is_different(now, was)
+                && (now > was) == (self.short[*at] > was)
         };
         let new = |patch: &&Patch| {
             let stayed = patch.cells().map(|at| self.stayed[at]).sum::<f32>() / patch.cells as f32;
