@@ -2,8 +2,9 @@
 //!
 //! Nothing is rendered but one empty street per camera. What the street holds at a look is known; what the detector makes
 //! of it is drawn from the noise measured on rendered pictures: misses that last, boxes that tremble, boxes of nothing that
-//! stay. The grey copy, which `coverage` asks for, is the empty street with a patch for each thing. Nothing that counts
-//! happens, so that every event is a false alarm.
+//! stay. The grey copy, which `coverage` asks for, is the empty street, rendered with its houses, lamps and trees; in it stands
+//! each thing as it was rendered once, with its shadow; what moves is a patch. Nothing that counts happens, so that every
+//! event is a false alarm.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -11,11 +12,12 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use fleet::ModelCard;
 use flow::{Basis, ClassName, Detection, Detections, Event, FrameId, Luma, NormBox, Score, SessionId};
 use scene::Scene;
 use serde_json::json;
-use sim::street::{Class, Day, Dwells, Plan, Setting, Thing, View};
+use sim::street::{Class, Day, Dwells, Kind, Moment, Plan, Setting, Studio, Thing, View};
 
 use super::figures::{Judged, Stretch};
 use super::matching;
@@ -32,6 +34,8 @@ const FIRST_SEED: u64 = 100_000;
 const LEAST_PIXELS: f32 = 400.0;
 /// Of what is covered more than this by what stands nearer, it sees nothing.
 const COVERED: f32 = 0.6;
+/// Grey levels by which a thing changes a cell of the copy, at least.
+const CHANGES: u8 = 2;
 /// Grey noise of the copy, whose cells are means of many pixels.
 const GREY_NOISE: f32 = 1.2;
 
@@ -126,7 +130,7 @@ fn one(play: &Play<'_>, plan: Plan, noise: &Noise, dwells: Dwells) -> anyhow::Re
     for number in 0..looks {
         let t = play.every.as_secs_f64() * number as f64;
         let things = stage.things(t as f32);
-        let (list, luma) = blind.look(&things, t);
+        let (list, luma) = blind.look(&things, t)?;
         let look = Detections {
             frame: FrameId { camera: camera.id.clone(), session, sequence: number },
             captured: start() + Duration::try_from_secs_f64(t)?,
@@ -135,7 +139,7 @@ fn one(play: &Play<'_>, plan: Plan, noise: &Noise, dwells: Dwells) -> anyhow::Re
             basis: Basis::Inferred,
             list,
         };
-        events.extend(scene.look(&look, luma.as_ref()));
+        events.extend(scene.look(&look, Some(&luma)));
     }
     let told = read::told(&events);
     let verdicts = matching::judge(&told, &[]);
@@ -150,17 +154,33 @@ fn one(play: &Play<'_>, plan: Plan, noise: &Noise, dwells: Dwells) -> anyhow::Re
     })
 }
 
+/// Which thing of the street: the same at every look at which it stands there.
+type Identity = [u32; 3];
+
+fn identity(thing: &Thing) -> Identity {
+    [thing.seed as u32, thing.u.to_bits(), thing.s.to_bits()]
+}
+
+/// What a thing that stands makes of the empty street: cells and their grey.
+type Sprite = Vec<(usize, u8)>;
+
 /// A camera and a detector that are only played.
 struct Blind<'n> {
     noise: &'n Noise,
     view: View,
     setting: Setting,
     rng: fastrand::Rng,
+    /// What stands there for ever: houses are drawn behind it, lamps and trees in it.
+    fixed: Vec<Thing>,
+    studio: Studio,
+    moment: Moment,
     /// The empty street.
     empty: Luma,
+    /// The things of the look before; how they look, of those that stood there then already.
+    standing: HashMap<Identity, Option<Sprite>>,
     grain: Vec<i8>,
     /// Which things were found at the look before.
-    found: HashMap<[u32; 3], bool>,
+    found: HashMap<Identity, bool>,
     /// Boxes of nothing that are there.
     nothing: Vec<(Class, [f32; 5])>,
 }
@@ -168,7 +188,10 @@ struct Blind<'n> {
 impl<'n> Blind<'n> {
     fn new(noise: &'n Noise, day: &Day, seed: u64) -> anyhow::Result<Self> {
         let mut rng = fastrand::Rng::with_seed(seed ^ 0xb11d);
-        let picture = day.studio()?.take_at(&[], &day.moment(0.0));
+        let mut fixed = day.stage().things(0.0);
+        fixed.retain(is_fixed);
+        let (mut studio, moment) = (day.studio()?, day.moment(0.0));
+        let picture = studio.take_at(&fixed, &moment);
         let grain = (0..65_536 + 160 * 160).map(|_| {
             let sum: f32 = (0..4).map(|_| rng.f32() - 0.5).sum();
             (sum * 1.73 * GREY_NOISE) as i8
@@ -178,6 +201,10 @@ impl<'n> Blind<'n> {
             view: day.timeline.layout().view,
             setting: day.setting,
             empty: Luma::of(&planes(&picture)?),
+            fixed,
+            studio,
+            moment,
+            standing: HashMap::new(),
             grain: grain.collect(),
             rng: rng.fork(),
             found: HashMap::new(),
@@ -186,14 +213,15 @@ impl<'n> Blind<'n> {
     }
 
     /// What the detector says of a look, and its grey copy.
-    fn look(&mut self, things: &[Thing], t: f64) -> (Vec<Detection>, Option<Luma>) {
+    fn look(&mut self, things: &[Thing], t: f64) -> anyhow::Result<(Vec<Detection>, Luma)> {
         let mut there: Vec<(f32, &Thing, NormBox)> = things
             .iter()
+            .filter(|thing| !is_fixed(thing))
             .filter_map(|thing| Some((thing.order(&self.view), thing, self.place(thing)?)))
             .collect();
         // Far to near.
         there.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let luma = self.grey(&there, t);
+        let luma = self.grey(&there, t)?;
         let mut list = Vec::new();
         let mut found = HashMap::new();
         for (at, (_, thing, place)) in there.iter().enumerate() {
@@ -205,7 +233,7 @@ impl<'n> Blind<'n> {
             if pixels < LEAST_PIXELS || covered > COVERED {
                 continue;
             }
-            let who = [thing.seed as u32, thing.u.to_bits(), thing.s.to_bits()];
+            let who = identity(thing);
             let missed = match self.found.get(&who) {
                 Some(false) => noise.missed_after_missed,
                 _ => noise.missed_after_found,
@@ -220,7 +248,7 @@ impl<'n> Blind<'n> {
         self.found = found;
         self.of_nothing(&mut list);
         list.sort_by(|a, b| b.score.get().total_cmp(&a.score.get()));
-        (list, luma)
+        Ok((list, luma))
     }
 
     fn of(&self, class: Class) -> Option<&'n ClassNoise> {
@@ -258,9 +286,10 @@ impl<'n> Blind<'n> {
         self.nothing = nothing;
     }
 
-    /// The empty street in the light of the hour, a patch for each thing, and noise.
-    fn grey(&mut self, there: &[(f32, &Thing, NormBox)], t: f64) -> Option<Luma> {
+    /// The empty street in the light of the hour, what is in it, and noise.
+    fn grey(&mut self, there: &[(f32, &Thing, NormBox)], t: f64) -> anyhow::Result<Luma> {
         let (columns, rows) = (self.empty.columns(), self.empty.rows());
+        self.stand(there)?;
         // Slow light: up to a sixth brighter or darker over some hours, faster where clouds pass.
         let hours = if self.setting == Setting::Shadows { 0.4 } else { 5.0 };
         let gain = 1.0 + 0.16 * (t / (hours * 3_600.0) * std::f64::consts::TAU).sin();
@@ -268,24 +297,116 @@ impl<'n> Blind<'n> {
         let grain = &self.grain[self.rng.usize(..65_536)..];
         let mut cells = self.empty.cells().to_vec();
         for (_, thing, place) in there {
-            let (first, end) =
-                ((place.x0() * columns as f32) as usize, (place.x1() * columns as f32) as usize);
-            let (top, bottom) = ((place.y0() * rows as f32) as usize, (place.y1() * rows as f32) as usize);
-            let grey = 40 + (thing.seed % 150) as u8;
-            for row in top..bottom.min(rows) {
-                let line = &mut cells[row * columns..][first.min(columns)..end.min(columns)];
-                // Things have a texture.
-                line.iter_mut().enumerate().for_each(|(x, cell)| *cell = grey + 12 * ((x + row) % 3) as u8);
+            match self.standing.get(&identity(thing)) {
+                Some(Some(sprite)) => sprite.iter().for_each(|(at, grey)| cells[*at] = *grey),
+                _ => patch(&mut cells, columns, place, thing.seed),
             }
         }
         for (cell, noise) in cells.iter_mut().zip(grain) {
             let lit = ((u32::from(*cell) * gain + 128) >> 8).min(235) as u8;
             *cell = lit.saturating_add_signed(*noise);
         }
-        Luma::from_cells(columns as u16, rows as u16, cells)
+        Luma::from_cells(columns as u16, rows as u16, cells).context("as many cells as before")
+    }
+
+    /// Renders, once, what is where it was at the look before.
+    fn stand(&mut self, there: &[(f32, &Thing, NormBox)]) -> anyhow::Result<()> {
+        let mut before = std::mem::take(&mut self.standing);
+        for (_, thing, _) in there {
+            let who = identity(thing);
+            let sprite = match before.remove(&who) {
+                None => None,
+                Some(Some(sprite)) => Some(sprite),
+                Some(None) => Some(self.sprite(thing)?),
+            };
+            self.standing.insert(who, sprite);
+        }
+        Ok(())
+    }
+
+    fn sprite(&mut self, thing: &Thing) -> anyhow::Result<Sprite> {
+        self.fixed.push(*thing);
+        let picture = self.studio.take_at(&self.fixed, &self.moment);
+        self.fixed.pop();
+        let with = Luma::of(&planes(&picture)?);
+        let cells = with.cells().iter().zip(self.empty.cells()).enumerate();
+        let changed = cells.filter(|(_, (with, empty))| with.abs_diff(**empty) >= CHANGES);
+        Ok(changed.map(|(at, (with, _))| (at, *with)).collect())
+    }
+}
+
+/// Whether it belongs to the street.
+fn is_fixed(thing: &Thing) -> bool {
+    matches!(thing.kind, Kind::Prop(_))
+}
+
+/// A thing that passes, of two or three greys: it is gone at the next look.
+fn patch(cells: &mut [u8], columns: usize, place: &NormBox, seed: u64) {
+    let rows = cells.len() / columns;
+    let (first, end) = ((place.x0() * columns as f32) as usize, (place.x1() * columns as f32) as usize);
+    let (top, bottom) = ((place.y0() * rows as f32) as usize, (place.y1() * rows as f32) as usize);
+    let grey = 40 + (seed % 150) as u8;
+    for row in top..bottom.min(rows) {
+        let line = &mut cells[row * columns..][first.min(columns)..end.min(columns)];
+        line.iter_mut().enumerate().for_each(|(x, cell)| *cell = grey + 12 * ((x + row) % 3) as u8);
     }
 }
 
 fn detection(class: Class, bbox: NormBox, score: f32) -> Option<Detection> {
     Some(Detection { class: ClassName::new(class.name()), score: Score::new(score).ok()?, bbox })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the drawn pictures show is found in them, also where the detector says nothing: the days are not bland.
+    #[test]
+    fn an_obstacle_that_no_detector_sees_is_found_in_the_drawn_pictures() {
+        let dir = model_dir(None).unwrap();
+        let card = ModelCard::load(&dir).unwrap();
+        let noise = Noise::load(&dir.join("noise.yaml"), &card).unwrap();
+        let situations = situations_dir().unwrap();
+        let every = Duration::from_secs(10);
+        let play = Play {
+            every,
+            situations: &situations,
+            model_dir: &dir,
+            card: &card,
+            gate: false,
+            pictures: false,
+            lenient: false,
+        };
+        let plan = Plan { seed: 8, setting: Setting::Day, hours: 1.5, clean: false, size: SIZE };
+        let day = Day::new(plan, play.dwells().unwrap()).unwrap();
+        let camera = play.camera("drawn", &day.timeline.zones()).unwrap();
+        let (stage, mut scene) = (day.stage(), Scene::new(&camera));
+        let mut blind = Blind::new(&noise, &day, plan.seed).unwrap();
+        let session = SessionId::next();
+        let mut began = Vec::new();
+        for number in 0..540 {
+            let t = 10.0 * number as f64;
+            let (_, luma) = blind.look(&stage.things(t as f32), t).unwrap();
+            let look = Detections {
+                frame: FrameId { camera: camera.id.clone(), session, sequence: number },
+                captured: start() + every * number as u32,
+                model: card.id.clone(),
+                weights: "".into(),
+                basis: Basis::Inferred,
+                list: vec![],
+            };
+            let events = scene.look(&look, Some(&luma));
+            began.extend(events.iter().filter(|e| e.phase == flow::Phase::Began).map(|e| {
+                assert_eq!(e.key.situation.as_str(), "road_obstructed");
+                (e.first_seen.duration_since(start())).as_secs_f32()
+            }));
+        }
+        let due: Vec<_> = day.due.iter().filter(|due| due.situation.as_str() == "road_obstructed").collect();
+        assert!(!due.is_empty());
+        for due in &due {
+            let found = began.iter().any(|at| (due.from - 20.0..due.from + 120.0).contains(at));
+            assert!(found, "{due:?}: {began:?}");
+        }
+        assert_eq!(began.len(), due.len());
+    }
 }
