@@ -2,6 +2,8 @@
 //! says so. In a network namespace of its own, whose loop-back device is taken down; a user may make one (unless the
 //! system forbids it), root need not be.
 
+#![allow(clippy::disallowed_macros)]
+
 use std::process::Command;
 use std::time::{Duration, Instant};
 
