@@ -1,4 +1,5 @@
 //! `confidence.yaml` beside a model's card.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 
