@@ -263,7 +263,7 @@ fn a_shadow_that_a_model_takes_for_a_car_covers_nothing_and_cartons_as_grey_as_t
     // Edges, and faces between them that differ from the road by less than light does.
     let cartons = |x: usize, y: usize, road: f32| {
         let inside = (34..54).contains(&x) && (15..30).contains(&y);
-        if inside && (x % 5 == 0 || y % 5 == 0) { road - 12.0 } else { road }
+        if inside && (x.is_multiple_of(5) || y.is_multiple_of(5)) { road - 12.0 } else { road }
     };
     assert!(played(cartons).iter().all(|share| *share > 0.08), "{:?}", played(cartons));
 }
@@ -274,7 +274,7 @@ fn stripes_between_which_the_road_shows_are_one_thing() {
     let mut background = empty(&mut road);
     let barrier = |x: usize, y: usize, road: f32| {
         let inside = (30..50).contains(&x) && (20..26).contains(&y);
-        if inside && x % 3 == 0 { road + 90.0 } else { road }
+        if inside && x.is_multiple_of(3) { road + 90.0 } else { road }
     };
     for look in 100..130 {
         background.look(&road.look(1.0, barrier), &[], std::iter::empty(), at(2 * look));
