@@ -136,7 +136,9 @@ fn of_broker(args: &Args) -> anyhow::Result<Site> {
     let mut broker = Broker { credentials, ..Broker::at_url(&url) };
     if let Some(tls) = tls(args) {
         if broker.tls.is_none() {
-            let text = format!("--ca, --certificate and --tls-name are for TLS, and {url} is without: write mqtts://");
+            let text = format!(
+                "--ca, --certificate and --tls-name are for TLS, and {url} is without: write mqtts://"
+            );
             return Err(mistake(text).into());
         }
         tls.load().map_err(|error| mistake(wrong_file(args, &error)))?;
