@@ -31,7 +31,7 @@ use crate::{broker, fleet_text};
 
 /// Few cameras, whose pictures find every cache cold; the others find the pipeline busy.
 const FEW: usize = 24;
-const CAMERAS: usize = 240;
+const CAMERAS: usize = 300;
 const SECONDS: f64 = 24.0;
 /// How long a thing has to stand before it is a situation: longer than a round lasts, since in a street an event is
 /// rare beside looks.
