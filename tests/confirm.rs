@@ -158,7 +158,7 @@ fn behind_the_detector_false_vendors_are_held_back_and_true_ones_told() {
     );
     // There is something to hold back: people under umbrellas and parked carts with somebody beside them.
     assert!(told["umbrella_pedestrian"][0] >= 10 && told["parked_tricycle"][0] >= 5, "{told:?}");
-    assert!(vendors[0] >= 50 && kept >= 0.65 && held_back >= 0.7, "see the table");
+    assert!(vendors[0] >= 50 && kept >= 0.6 && held_back >= 0.7, "see the table");
 }
 
 fn settle(scene: &mut Scene, frame: &Frame, confirmer: &Confirmer) -> Vec<Event> {
