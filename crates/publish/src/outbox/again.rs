@@ -82,3 +82,53 @@ pub(super) fn recall(transaction: &Transaction) -> rusqlite::Result<Depth> {
     transaction.execute("DELETE FROM sent", [])?;
     Ok(Depth { events, evidence, messages: events + evidence, ..Depth::default() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The ids that wait, each with how often it was acknowledged before.
+    fn waiting(db: &rusqlite::Connection) -> Vec<(i64, u32)> {
+        let mut select = db
+            .prepare(
+                "SELECT o.id, coalesce(r.times, 0) FROM outbox o LEFT JOIN repeats r USING (id) ORDER BY 1",
+            )
+            .unwrap();
+        select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
+    }
+
+    /// All that waits is acknowledged, one a millisecond, in this order.
+    fn acknowledge(transaction: &Transaction, ids: impl Iterator<Item = i64>, from: i64) {
+        for (at, id) in ids.enumerate() {
+            keep(transaction, id, from + at as i64).unwrap();
+            transaction.execute("DELETE FROM outbox WHERE id = ?1", [id]).unwrap();
+        }
+    }
+
+    #[test]
+    fn of_what_was_repeated_the_youngest_stay_whenever_they_were_acknowledged() {
+        let mut db = rusqlite::Connection::open_in_memory().unwrap();
+        db.execute_batch(super::super::file::SCHEMA).unwrap();
+        db.execute_batch(SCHEMA).unwrap();
+        let transaction = db.transaction().unwrap();
+        let count = REPEATED_MAX as i64 + 200;
+        for id in 1..=count {
+            let insert = "INSERT INTO outbox (id, event, sequence, kind, topic, created) VALUES (?1, 'e', ?1, 'event', 't', 0)";
+            transaction.execute(insert, [id]).unwrap();
+        }
+        acknowledge(&transaction, 1..=count, 1_000);
+        // Of what is sent again for the first time all of it.
+        assert_eq!(recall(&transaction).unwrap().events, count as u64);
+        // The youngest are sent first, and so are acknowledged first.
+        acknowledge(&transaction, (1..=count).rev(), 5_000);
+        assert_eq!(recall(&transaction).unwrap().events, REPEATED_MAX as u64);
+        // What one life of the broker has outlived is not sent again.
+        let youngest = (count - REPEATED_MAX as i64 + 1)..=count;
+        acknowledge(&transaction, youngest.clone(), 9_000);
+        assert_eq!(forget(&transaction, 9_000 + 1_000).unwrap(), 1_000);
+        assert_eq!(recall(&transaction).unwrap().events, REPEATED_MAX as u64 - 1_000);
+        transaction.commit().unwrap();
+        let left = youngest.skip(1_000).map(|id| (id, 3));
+        assert_eq!(waiting(&db), left.collect::<Vec<_>>());
+    }
+}

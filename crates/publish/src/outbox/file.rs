@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags, params_from_iter, types::Value};
 
 use super::now_ms;
 
-const SCHEMA: &str = "
+pub(super) const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS seen (            -- events that were pushed, so that a second push is recognised
     event TEXT NOT NULL, sequence INTEGER NOT NULL, at INTEGER NOT NULL,
     PRIMARY KEY (event, sequence)
